@@ -1,0 +1,97 @@
+"""What the data engine makes: paired colour and part video of one object from several views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sp4dlib.clips.cameras import Cameras, orbit_rotation
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Kinematic parts of a rig: the regions that move with one bone.
+
+    Attributes
+    ----------
+    labels : ndarray of int, shape (N,)
+        Part of each vertex.
+    joint_part : ndarray of int, shape (J,)
+        Part that each joint belongs to.
+    parents : ndarray of int, shape (K,)
+        Parent part of each part, -1 at the root. Parents precede children.
+    names : tuple of str, length K
+    """
+
+    labels: np.ndarray
+    joint_part: np.ndarray
+    parents: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """T frames of V views. View 0 is the input view.
+
+    Attributes
+    ----------
+    rgb : ndarray of uint8, shape (T, V, H, W, 3)
+        White background.
+    parts : ndarray of int16, shape (T, V, H, W)
+        Part ids, -1 = background.
+    centers : ndarray, shape (T, K, 3)
+        Centre of each part, area-weighted, in the clip's unit cube.
+    boxes : ndarray, shape (T, V, 2, 3)
+        Lowest and highest corner of the object at frame t, in the axes of view v (unit-cube lengths).
+    cameras : Cameras
+    names : tuple of str, length K
+    part_parents : ndarray of int, shape (K,)
+    times : ndarray, shape (T,)
+        Seconds into the animation.
+    source : str
+        Name of the rig and of the animation.
+    """
+
+    rgb: np.ndarray
+    parts: np.ndarray
+    centers: np.ndarray
+    boxes: np.ndarray
+    cameras: Cameras
+    names: tuple[str, ...]
+    part_parents: np.ndarray
+    times: np.ndarray
+    source: str = ""
+
+    @property
+    def colors(self) -> np.ndarray:
+        """Spatial colour of each part, shape (K, 3) in [0, 1]; computed from frame 0 and view 0."""
+        from sp4dlib import coding
+
+        return coding.part_colors(self.centers[0], self.boxes[0, 0], self.cameras.rotation(0))
+
+    @property
+    def part_images(self) -> np.ndarray:
+        """Part maps in spatial colours, uint8, shape (T, V, H, W, 3)."""
+        from sp4dlib import coding
+
+        return coding.encode(self.parts, self.colors)
+
+    def select(self, frames, views) -> Clip:
+        """The clip of some frames and views, in that order; the first of each becomes frame 0 and view 0.
+
+        Azimuths become relative to the new view 0, and with it the unit cube's axes turn.
+        """
+        frames, views = np.atleast_1d(frames), np.atleast_1d(views)
+        turn = self.cameras.azimuths[views[0]]
+        rotation = orbit_rotation(turn, 0)
+        normalize = np.eye(4)
+        normalize[:3, :3] = rotation
+        cameras = replace(self.cameras, azimuths=(self.cameras.azimuths[views] - turn) % 360,
+                          elevations=self.cameras.elevations[views], normalize=normalize @ self.cameras.normalize)
+        grid = np.ix_(frames, views)
+        return replace(self, rgb=self.rgb[grid], parts=self.parts[grid], centers=self.centers[frames] @ rotation.T,
+                       boxes=self.boxes[grid], cameras=cameras, times=self.times[frames])
