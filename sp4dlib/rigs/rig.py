@@ -223,13 +223,20 @@ class Rig:
             raise ValueError(f"{self.name}: weights must be non-negative with rows that sum to 1")
 
     def animation(self, animation: Animation | str | int | None) -> Animation | None:
-        """Look an animation up by name or index; None stays None (the bind pose)."""
+        """Look an animation up by name or index; None stays None (the bind pose).
+
+        ``walk`` also finds ``AnimalArmature|Walk``: case and what stands before a bar do not matter where no name
+        is equal.
+        """
         if animation is None or isinstance(animation, Animation):
             return animation
         if isinstance(animation, (int, np.integer)):
             return self.animations[animation]
         for candidate in self.animations:
             if candidate.name == animation:
+                return candidate
+        for candidate in self.animations:
+            if candidate.name.rsplit("|", 1)[-1].lower() == str(animation).lower():
                 return candidate
         raise KeyError(f"{self.name} has no animation {animation!r}; it has {[a.name for a in self.animations]}")
 

@@ -125,7 +125,8 @@ def flipbook(images, labels: Sequence[str], description: str = "", scale: int = 
 
     images = list(images)
     if len(images) != len(labels) or not images:
-        raise ValueError(f"a flipbook needs one label for each image, and at least one; got {len(images)} and {len(labels)}")
+        raise ValueError("a flipbook needs one label for each image, and at least one; "
+                         f"got {len(images)} images and {len(labels)} labels")
     pages = []
     for image, label in zip(images, labels):
         height, width = np.asarray(image).shape[:2]
