@@ -1,0 +1,375 @@
+"""The OpenGL engine: a standalone EGL context, on a GPU or on Mesa's llvmpipe.
+
+Each frame is drawn twice: colour into a multisampled target, ids into an integer target of one sample at the pixel
+centre. All views of a frame are stacked in one tall target, so that one read returns them in the order of the result.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sp4dlib.clips.cameras import Cameras
+from sp4dlib.clips.render import NoOpenGL
+from sp4dlib.clips.scene import Scene, cutoff
+
+SAMPLES = 4
+SRGB8_ALPHA8 = 0x8C43
+TILE_PIXELS = 2**20           # of one target: larger ones are no faster and cost memory at every sample
+
+VERSION = "#version 400\n"       # 4.0: attributes at each sample
+VERTEX = """
+uniform mat4 matrix;
+in vec3 position; in vec3 normal; in vec4 color; in vec2 uv; in int label;
+out vec3 v_normal; AT out vec4 v_color; AT out vec2 v_uv; flat out int v_label;
+void main() {
+    gl_Position = matrix * vec4(position, 1.0);
+    v_normal = normal; v_color = color; v_uv = uv; v_label = label;
+}
+"""
+SURFACE = """
+uniform sampler2D image; uniform float cutoff;
+in vec3 v_normal; AT in vec4 v_color; AT in vec2 v_uv; flat in int v_label;
+void cut() {
+#if MASKED
+    float alpha = v_color.a;
+    #if TEXTURED
+    alpha *= textureLod(image, v_uv, 0.0).a;
+    #endif
+    if (alpha < cutoff) discard;
+#endif
+}
+"""
+COLOR = """
+uniform vec4 lights[LIGHTS]; uniform float ambient;
+out vec4 shown;
+void main() {
+    cut();
+    vec3 base = v_color.rgb;
+#if TEXTURED
+    base *= texture(image, v_uv).rgb;
+#endif
+    vec3 n = (gl_FrontFacing ? 1.0 : -1.0) * v_normal / max(length(v_normal), 1e-8);
+    float light = ambient;
+    for (int i = 0; i < LIGHTS; i++) {
+        float wrapped = 0.5 + 0.5 * dot(n, lights[i].xyz);
+        light += lights[i].w * wrapped * wrapped;
+    }
+    vec3 c = clamp(base * light, 0.0, 1.0);
+    shown = vec4(mix(12.92 * c, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c)), 1.0);
+}
+"""
+ID = """
+out int id;
+void main() { cut(); id = v_label; }
+"""
+NOTHING_VERTEX = """
+void main() { gl_Position = vec4(gl_VertexID == 1 ? 3.0 : -1.0, gl_VertexID == 2 ? 3.0 : -1.0, 1.0, 1.0); }
+"""
+NOTHING = """
+out int id;
+void main() { id = -1; }
+"""
+
+_thread = threading.local()
+_owner: int | None = None       # process that first made a context
+
+
+@dataclass
+class Device:
+    """A context with what outlives a clip: programs by variant, the latest targets."""
+
+    context: object
+    nothing: object               # vertex array that covers the target with background ids
+    programs: dict
+    targets: Targets | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Framebuffers that hold some views on top of one another."""
+
+    shape: tuple[int, int]        # pixels of a view's side, views
+    color: object
+    resolved: object
+    ids: object
+
+    def release(self) -> None:
+        for target in (self.color, self.resolved, self.ids):
+            for attachment in (*target.color_attachments, target.depth_attachment):
+                if attachment is not None:
+                    attachment.release()
+            target.release()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One draw call."""
+
+    program: object
+    array: object
+    first: int
+    count: int
+    texture: object
+    cutoff: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Faces that one draw call can show: one texture, one cutoff."""
+
+    faces: slice
+    texture: np.ndarray | None
+    cutoff: float | None
+
+
+@dataclass(frozen=True)
+class Drawable:
+    """A scene cut so that every triangle has one label and every vertex one material.
+
+    Attributes
+    ----------
+    blend : csr_matrix, shape (M, N)
+        Drawn vertices as means of the scene's.
+    faces : ndarray of int32, shape (F', 3)
+        Sorted by group; the last vertex of each carries its label.
+    labels : ndarray of int32, shape (M,)
+    colors : ndarray of float32, shape (M, 4)
+        Factor of the material times vertex colour.
+    groups : tuple of Group
+    """
+
+    blend: csr_matrix
+    faces: np.ndarray
+    labels: np.ndarray
+    colors: np.ndarray
+    groups: tuple[Group, ...]
+
+
+def device() -> Device:
+    """The context of this thread, made on first use.
+
+    Raises
+    ------
+    NoOpenGL
+        If there is no EGL or no driver, or this process was forked from one that has a context (its driver's threads
+        did not survive the fork, and a new context would wait for them for ever).
+    """
+    global _owner
+    if _owner not in (None, os.getpid()):
+        raise NoOpenGL("this process was forked from one that draws with OpenGL; start workers with multiprocessing's "
+                       "'spawn' or 'forkserver' method, or before the first picture")
+    if not hasattr(_thread, "device"):
+        try:
+            import moderngl
+
+            context = moderngl.create_context(standalone=True, backend="egl", require=400)
+        except Exception as error:      # glcontext raises plain Exception
+            raise NoOpenGL(f"cannot make an OpenGL context ({error}); install libegl1 and libgl1-mesa-dri, or a GPU "
+                           "driver with EGL") from error
+        _owner = os.getpid()
+        program = context.program(vertex_shader=VERSION + NOTHING_VERTEX, fragment_shader=VERSION + NOTHING)
+        _thread.device = Device(context, context.vertex_array(program, []), {})
+    return _thread.device
+
+
+def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> None:
+    """Fill ``rgb`` (T, V, H, W, 3) and ``ids`` (T, V, H, W) with pictures of ``scene``."""
+    gpu = device()
+    drawable = cut(scene)
+    size, views = cameras.size, len(cameras)
+    tiles = max(1, min(views, TILE_PIXELS // size**2, gpu.context.info["GL_MAX_TEXTURE_SIZE"] // size))
+    matrices = [_matrix(cameras, view, scene) for view in range(views)]
+    with gpu.context, ExitStack() as owned:
+        moving, calls = _upload(gpu, drawable, scene, owned)
+        targets = _targets(gpu, size, tiles)
+        for t, (positions, normals) in enumerate(zip(scene.positions, scene.normals)):
+            moving.write(drawable.blend @ np.hstack([positions, normals]))
+            for first in range(0, views, tiles):
+                part = slice(first, first + tiles)
+                _draw_views(gpu, targets, calls, matrices[part], size)
+                _read(gpu, targets, rgb[t, part], ids[t, part])
+
+
+def cut(scene: Scene) -> Drawable:
+    """Cut triangles along the lines where their label changes, and double vertices that have several materials.
+
+    The share of a label is linear over the triangle, so the border between two labels is the line through the
+    midpoints of the edges that join them; three labels meet in the centroid.
+    """
+    materials = scene.materials
+    pair, corner = np.unique(scene.faces * len(materials) + scene.face_material[:, None], return_inverse=True)
+    source, material = np.divmod(pair, len(materials))
+    faces, labels = corner.reshape(-1, 3), scene.labels[source]
+    factors = np.array([m.base_color for m in materials], np.float32)
+    weights, faces, parent = _split(faces, labels)
+    colors = weights @ (factors[material] * scene.colors[source])
+    columns = csr_matrix((np.ones(len(source), np.float32), (np.arange(len(source)), source)),
+                         shape=(len(source), len(scene.labels)))
+    labels = np.concatenate([labels, np.zeros(weights.shape[0] - len(labels), labels.dtype)])
+    keys = [(0 if m.texture is None or scene.uv is None else id(m.texture), cutoff(m)) for m in materials]
+    texture = {key: m.texture if key[0] else None for key, m in zip(keys, materials)}
+    distinct = list(texture)
+    group = np.array([distinct.index(key) for key in keys])[scene.face_material[parent]]
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], np.arange(len(distinct) + 1))
+    groups = tuple(Group(slice(int(a), int(b)), texture[key], key[1]) for key, a, b in
+                   zip(distinct, ends[:-1], ends[1:]) if b > a)
+    return Drawable((weights @ columns).tocsr(), faces[order].astype(np.int32), labels.astype(np.int32),
+                    colors.astype(np.float32), groups)
+
+
+def _split(faces: np.ndarray, labels: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """Vertices as means of the given ones, triangles of one label (that of their last vertex), their old triangle."""
+    count, own = len(labels), labels[faces]
+    different = own != np.roll(own, -1, axis=1)                  # edge k joins corners k and k + 1
+    kinds = different.sum(1)                                     # 0, 2 or 3 edges change label
+    mixed = np.flatnonzero(kinds)
+    a, b = faces[mixed][different[mixed]], np.roll(faces, -1, axis=1)[mixed][different[mixed]]
+    edges, which = np.unique(np.minimum(a, b) * count + np.maximum(a, b), return_inverse=True)
+    middle = np.full((len(faces), 3), -1)
+    middle[different] = count + which.ravel()                    # both walk the triangles in the same order
+    two, three = np.flatnonzero(kinds == 2), np.flatnonzero(kinds == 3)
+    odd = (np.argmin(different[two], axis=1) + 2) % 3            # the corner across from the edge of one label
+    turn = (odd[:, None] + [1, 2, 0]) % 3
+    c0, c1, c2 = np.take_along_axis(faces[two], turn, 1).T
+    _, m1, m0 = np.take_along_axis(middle[two], turn, 1).T       # on the edges c1 c2 and c2 c0
+    d0, d1, d2 = faces[three].T
+    m01, m12, m20 = middle[three].T
+    centre = count + len(edges) + np.arange(len(three))
+    pieces = [(np.flatnonzero(kinds == 0), faces[kinds == 0].T),
+              (two, (m0, m1, c2)), (two, (m1, m0, c1)), (two, (m0, c0, c1)),
+              (three, (m01, centre, d0)), (three, (centre, m20, d0)), (three, (m12, centre, d1)),
+              (three, (centre, m01, d1)), (three, (m20, centre, d2)), (three, (centre, m12, d2))]
+    parent = np.concatenate([old for old, _ in pieces])
+    triangles = np.concatenate([np.stack(list(corners), axis=1) for _, corners in pieces])
+    low, high = np.divmod(edges, count)
+    rows = np.concatenate([np.arange(count), np.repeat(count + np.arange(len(edges)), 2), np.repeat(centre, 3)])
+    columns = np.concatenate([np.arange(count), np.stack([low, high], axis=1).ravel(), faces[three].ravel()])
+    values = np.repeat(np.float32([1, 1 / 2, 1 / 3]), [count, 2 * len(edges), 3 * len(three)])
+    total = count + len(edges) + len(three)
+    order = np.argsort(parent, kind="stable")
+    return csr_matrix((values, (rows, columns)), shape=(total, count)), triangles[order], parent[order]
+
+
+def _matrix(cameras: Cameras, view: int, scene: Scene) -> bytes:
+    """Unit cube to clip space, column-major; clip y points down so that row 0 of memory is the top of the image."""
+    radius = max(0.87, float(np.sqrt((scene.positions**2).sum(-1).max())) * 1.001)   # sqrt(3)/2 holds the unit cube
+    near, far = max(cameras.distance - radius, 1e-3 * cameras.distance), cameras.distance + radius
+    focal = 1 / np.tan(np.radians(cameras.fov) / 2)
+    projection = np.array([[focal, 0, 0, 0], [0, -focal, 0, 0],
+                           [0, 0, (near + far) / (near - far), 2 * near * far / (near - far)], [0, 0, -1, 0]])
+    pose = np.eye(4)
+    pose[:3, :3] = cameras.rotation(view)
+    pose[2, 3] = -cameras.distance
+    return (projection @ pose).T.astype(np.float32).tobytes()
+
+
+def _program(gpu: Device, kind: str, group: Group, lights: int):
+    """The program for a pass and a group; compiled once for each context."""
+    key = (kind, group.texture is not None, group.cutoff is not None, lights)
+    if key not in gpu.programs:
+        # Holes need a decision at every sample; elsewhere attributes are taken inside the covered part of the pixel.
+        defines = {"TEXTURED": int(key[1]), "MASKED": int(key[2]), "LIGHTS": lights,
+                   "AT": "sample" if key[2] and kind == "color" else "centroid"}
+        head = VERSION + "".join(f"#define {name} {value}\n" for name, value in defines.items())
+        fragment = head + SURFACE + {"color": COLOR, "id": ID}[kind]
+        gpu.programs[key] = gpu.context.program(vertex_shader=head + VERTEX, fragment_shader=fragment)
+    return gpu.programs[key]
+
+
+def _upload(gpu: Device, drawable: Drawable, scene: Scene, owned: ExitStack):
+    """Put a clip on the device: the buffer of moving attributes, and for each pass its draw calls."""
+    def own(resource):
+        owned.callback(resource.release)
+        return resource
+
+    context, count = gpu.context, len(drawable.labels)
+    still = np.zeros(count, [("color", "4f4"), ("uv", "2f4"), ("label", "i4")])
+    still["color"], still["label"] = drawable.colors, drawable.labels
+    if scene.uv is not None:
+        still["uv"] = drawable.blend @ scene.uv
+    fixed, moving = own(context.buffer(still)), own(context.buffer(reserve=count * 24))
+    index = own(context.buffer(drawable.faces))
+    calls = {"color": [], "id": []}
+    textures = {}
+    for group in drawable.groups:
+        if group.texture is not None and id(group.texture) not in textures:
+            textures[id(group.texture)] = own(_texture(context, group.texture))
+        for kind, listed in calls.items():
+            program = _program(gpu, kind, group, len(scene.lights))
+            if "lights" in program:
+                program["lights"].write(scene.lights)
+                program["ambient"].value = scene.ambient
+            content = [_layout(program, moving, position="3f4", normal="3f4"),
+                       _layout(program, fixed, color="4f4", uv="2f4", label="i4")]
+            array = own(context.vertex_array(program, [c for c in content if len(c) > 2], index, index_element_size=4))
+            first, last = group.faces.start * 3, group.faces.stop * 3
+            listed.append(Call(program, array, first, last - first, textures.get(id(group.texture)), group.cutoff))
+    return moving, calls
+
+
+def _layout(program, buffer, **formats):
+    """What moderngl wants to know of a buffer; fields that the compiler found unused are stepped over."""
+    used = [name for name in formats if name in program]
+    pad = {name: f"{4 * int(form[:-2] or 1)}x" for name, form in formats.items()}
+    return (buffer, " ".join(form if name in used else pad[name] for name, form in formats.items()), *used)
+
+
+def _texture(context, image: np.ndarray):
+    image = np.ascontiguousarray(image)
+    texture = context.texture(image.shape[1::-1], 4, image.tobytes(), alignment=1, internal_format=SRGB8_ALPHA8)
+    texture.build_mipmaps()                       # also sets trilinear filtering; texels wrap, glTF's default
+    return texture
+
+
+def _targets(gpu: Device, size: int, tiles: int) -> Targets:
+    """Framebuffers for ``tiles`` views, kept until another size is wanted."""
+    if gpu.targets is None or gpu.targets.shape != (size, tiles):
+        if gpu.targets is not None:
+            gpu.targets.release()
+        context, shape = gpu.context, (size, size * tiles)
+        color = context.framebuffer([context.renderbuffer(shape, 4, samples=SAMPLES)],
+                                    context.depth_renderbuffer(shape, samples=SAMPLES))
+        resolved = context.framebuffer([context.renderbuffer(shape, 4)])
+        ids = context.framebuffer([context.texture(shape, 1, dtype="i2", alignment=1)],
+                                  context.depth_renderbuffer(shape))
+        gpu.targets = Targets((size, tiles), color, resolved, ids)
+    return gpu.targets
+
+
+def _draw_views(gpu: Device, targets: Targets, calls: dict, matrices: list, size: int) -> None:
+    context = gpu.context
+    context.front_face = "cw"                     # as seen in an image whose y points down
+    area = (0, 0, size, size * len(matrices))
+    for kind, target in (("color", targets.color), ("id", targets.ids)):
+        target.use()
+        if kind == "color":
+            target.clear(1.0, 1.0, 1.0, 1.0, viewport=area)
+        else:
+            target.clear(viewport=area)           # depth; what it leaves in an integer target is undefined
+            target.viewport = area
+            context.enable_only(context.NOTHING)
+            gpu.nothing.render(vertices=3)
+        context.enable_only(context.DEPTH_TEST)
+        for view, matrix in enumerate(matrices):
+            target.viewport = (0, view * size, size, size)
+            for call in calls[kind]:
+                call.program["matrix"].write(matrix)
+                if call.texture is not None:
+                    call.texture.use(0)
+                if "cutoff" in call.program:
+                    call.program["cutoff"].value = call.cutoff
+                call.array.render(vertices=call.count, first=call.first)
+
+
+def _read(gpu: Device, targets: Targets, rgb: np.ndarray, ids: np.ndarray) -> None:
+    area = (0, 0, ids.shape[2], ids.shape[0] * ids.shape[1])
+    gpu.context.copy_framebuffer(targets.resolved, targets.color)
+    targets.resolved.read_into(rgb, viewport=area, components=3, alignment=1)
+    targets.ids.read_into(ids, viewport=area, components=1, dtype="i2", alignment=1)

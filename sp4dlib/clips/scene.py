@@ -1,0 +1,152 @@
+"""What a picture is taken of: posed surface, part labels, colours and light, ready for either engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sp4dlib.clips.cameras import Cameras
+from sp4dlib.rigs.rig import Appearance, Material
+
+SEAM = 15.0         # degrees: copies of a vertex whose normals differ by less lie on a texture seam, not on an edge
+BLEND_CUTOFF = 0.5  # a pixel shows one part, so a surface that is mostly see-through counts as a hole
+
+
+@dataclass(frozen=True)
+class Light:
+    """A wide light: it reaches round the object (half-Lambert), and no side is black.
+
+    Attributes
+    ----------
+    direction : tuple of 3 floats
+        Towards the light, in rig axes.
+    strength : float
+        Light that a surface facing it gives back, as a share of its base colour.
+    """
+
+    direction: tuple[float, float, float]
+    strength: float
+
+
+@dataclass(frozen=True)
+class Shading:
+    """Lights fixed to the rig's axes, so that a view looks the same whichever view is number 0.
+
+    A surface of base colour c and unit normal n shows ``c (ambient + sum_i s_i (1/2 + n.l_i / 2)^2)`` in linear
+    light, then sRGB. The square keeps the fall-off of half-Lambert light soft without washing it out.
+    """
+
+    lights: tuple[Light, ...] = (Light((-0.55, 0.85, 0.75), 0.78), Light((0.9, 0.15, -0.25), 0.22))
+    ambient: float = 0.13
+
+
+@dataclass(frozen=True)
+class Scene:
+    """T posed frames in the axes of the clip's unit cube.
+
+    Attributes
+    ----------
+    positions, normals : ndarray of float32, shape (T, N, 3)
+    faces : ndarray of int32, shape (F, 3)
+    labels : ndarray of int32, shape (N,)
+    materials : tuple of Material
+    face_material : ndarray of int64, shape (F,)
+    uv : ndarray of float32, shape (N, 2), or None
+    colors : ndarray of float32, shape (N, 4)
+        Linear RGBA of the vertices; ones where the mesh has none.
+    lights : ndarray of float32, shape (L, 4)
+        Unit direction in unit-cube axes, and strength.
+    ambient : float
+    """
+
+    positions: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    labels: np.ndarray
+    materials: tuple[Material, ...]
+    face_material: np.ndarray
+    uv: np.ndarray | None
+    colors: np.ndarray
+    lights: np.ndarray
+    ambient: float
+
+
+def make_scene(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, cameras: Cameras,
+               appearance: Appearance | None, shading: Shading, rest: np.ndarray | None) -> Scene:
+    """Bring checked input (see :func:`sp4dlib.clips.render.render`) into the unit cube and find its normals."""
+    appearance = appearance or Appearance((Material(),), np.zeros(len(faces), np.int64))
+    matrix = cameras.normalize
+    positions = (vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+    turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
+    lights = np.zeros((len(shading.lights), 4), np.float32)
+    for row, light in zip(lights, shading.lights):
+        row[:3] = turn @ light.direction / np.linalg.norm(light.direction)
+        row[3] = light.strength
+    incidence = smoothing(vertices[0] if rest is None else rest, faces)
+    colors = np.ones((len(labels), 4)) if appearance.vertex_colors is None else appearance.vertex_colors
+    uv = None if appearance.uv is None else np.nan_to_num(appearance.uv).astype(np.float32)
+    return Scene(positions, vertex_normals(positions, faces, incidence), faces.astype(np.int32),
+                 labels.astype(np.int32), appearance.materials, np.asarray(appearance.face_material, np.int64), uv,
+                 colors.astype(np.float32), lights, shading.ambient)
+
+
+def smoothing(rest: np.ndarray, faces: np.ndarray) -> csr_matrix:
+    """Which faces shape the normal of each vertex, as a 0-1 matrix (N, F).
+
+    glTF stores an edge by giving its two sides vertices of their own, so the faces that share a vertex are smooth
+    there and flat shading needs no further rule. Vertices are also doubled along texture and material seams, where
+    the surface is smooth: copies at one place whose normals differ by less than ``SEAM`` share their faces.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (N, 3)
+        The pose in which copies are compared.
+    faces : ndarray of int, shape (F, 3)
+    """
+    count = len(rest)
+    corner = np.repeat(np.arange(len(faces)), 3)
+    own = csr_matrix((np.ones(len(corner), np.float32), (faces.ravel(), corner)), shape=(count, len(faces)))
+    normals = vertex_normals(rest[None], faces, own)[0]
+    order = np.lexsort(rest.T)
+    place = np.empty(count, np.int64)
+    place[order] = np.cumsum(np.r_[0, np.any(np.diff(rest[order], axis=0) != 0, axis=1)])
+    members = csr_matrix((np.ones(count), (np.arange(count), place)), shape=(count, place.max() + 1))
+    pairs = (members @ members.T).tocoo()                 # all pairs of vertices at one place, each with itself
+    same = np.einsum("pi,pi->p", normals[pairs.row], normals[pairs.col]) > np.cos(np.radians(SEAM))
+    same |= pairs.row == pairs.col
+    kept = csr_matrix((np.ones(same.sum(), np.float32), (pairs.row[same], pairs.col[same])), shape=(count, count))
+    shared = (kept @ own).astype(np.float32)
+    shared.data[:] = 1
+    return shared
+
+
+def vertex_normals(positions: np.ndarray, faces: np.ndarray, incidence: csr_matrix) -> np.ndarray:
+    """Area-weighted unit normals of posed vertices.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (T, N, 3)
+    faces : ndarray of int, shape (F, 3)
+    incidence : csr_matrix, shape (N, F)
+        1 where a face counts for a vertex.
+
+    Returns
+    -------
+    ndarray of float32, shape (T, N, 3)
+        Zero at vertices without area.
+    """
+    columns = np.ascontiguousarray(positions.transpose(1, 2, 0), np.float32)     # (N, 3, T): faces gather whole rows
+    a, b, c = (columns[faces[:, k]] for k in range(3))
+    b, c = b - a, c - a
+    cross = np.stack([b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1], b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2],
+                      b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]], axis=1)            # (F, 3, T)
+    total = (incidence @ cross.reshape(len(faces), -1)).reshape(columns.shape)
+    total /= np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-30)
+    return np.ascontiguousarray(total.transpose(2, 0, 1))
+
+
+def cutoff(material: Material) -> float | None:
+    """Alpha under which a material is a hole; None where it has no holes."""
+    return {"OPAQUE": None, "MASK": material.alpha_cutoff}.get(material.alpha_mode, BLEND_CUTOFF)
