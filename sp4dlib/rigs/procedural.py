@@ -205,7 +205,8 @@ class _Body:
         return [_Cone(0, pelvis, spine, 0.88 * r, 0.86 * r, slim), _Cone(1, spine, chest, 0.86 * r, 0.98 * r, slim),
                 _Cone(2, chest, shoulder, 0.98 * r, 0.92 * r, slim),
                 _Cone(3, withers + [0, -0.35 * r, -0.1 * r], poll, 0.66 * r, 0.70 * hr, slim),
-                _Cone(4, skull, skull + [0, 0, 0.1 * hr], hr, 0.96 * hr), _Cone(4, skull, self.muzzle, 0.72 * hr, 0.42 * hr),
+                _Cone(4, skull, skull + [0, 0, 0.1 * hr], hr, 0.96 * hr),
+                _Cone(4, skull, self.muzzle, 0.72 * hr, 0.42 * hr),
                 *(_Cone(4, e, e, 0.20 * hr, 0.20 * hr) for e in self.eyes)]
 
     def _make_ear(self, p: Proportions, side: str, s: int) -> None:
@@ -232,8 +233,9 @@ class _Body:
             joints.append(self._joint(f"{kind}_{part}_{side}", parent, knot))
             parent = f"{kind}_{part}_{side}"
         thigh = (1.7 if front else 2.0) * w + 0.12 * r
-        cones = [_Cone(joints[0], knots[0], knots[1], thigh, 1.25 * w, 0.85), _Cone(joints[1], knots[1], knots[2], 1.25 * w, w),
-                 _Cone(joints[2], knots[2], toe, w, 0.95 * w), _Cone(joints[2], toe, toe + [0, -0.16 * w, 0.9 * w], 1.05 * w, 0.88 * w)]
+        cones = [_Cone(joints[0], knots[0], knots[1], thigh, 1.25 * w, 0.85),
+                 _Cone(joints[1], knots[1], knots[2], 1.25 * w, w), _Cone(joints[2], knots[2], toe, w, 0.95 * w),
+                 _Cone(joints[2], toe, toe + [0, -0.16 * w, 0.9 * w], 1.05 * w, 0.88 * w)]
         self.limbs[f"{kind}_{side}"] = (joints, cones, 0.5 * r)
         self.toes[f"{kind}_{side}"] = np.array([x, 0.0, toe[2] + 0.4 * w])
 

@@ -9,6 +9,10 @@ import numpy as np
 PATHS = {"translation": 3, "rotation": 4, "scale": 3}
 
 
+class RigError(ValueError):
+    """A file or an asset that cannot become a rig; the message names it and says how to mend it."""
+
+
 @dataclass(frozen=True)
 class Material:
     """How a surface looks: glTF's metallic-roughness base colour, and nothing else.
@@ -52,6 +56,24 @@ class Appearance:
     face_material: np.ndarray
     uv: np.ndarray | None = None
     vertex_colors: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A surface without a rig.
+
+    Attributes
+    ----------
+    vertices : ndarray, shape (N, 3)
+    faces : ndarray of int, shape (F, 3)
+    appearance : Appearance or None
+    name : str
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    appearance: Appearance | None = None
+    name: str = "mesh"
 
 
 @dataclass(frozen=True)
@@ -283,6 +305,10 @@ class Rig:
     def replace(self, **changes) -> Rig:
         """A copy with some fields replaced."""
         return replace(self, _cache={}, **changes)
+
+    def strip(self) -> Mesh:
+        """The bind-pose surface alone: what is left when skeleton, weights and motion are taken away."""
+        return Mesh(self.vertices, self.faces, self.appearance, self.name)
 
     @property
     def size(self) -> float:
