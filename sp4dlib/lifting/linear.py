@@ -1,0 +1,90 @@
+"""The Laplacian of any triangle mesh, and one factorisation for many right-hand sides."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_matrix, csc_matrix, diags
+from scipy.sparse.linalg import splu
+
+
+def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.ndarray]:
+    """Tufted intrinsic Delaunay Laplacian (Sharp and Crane 2020, "A Laplacian for Nonmanifold Triangle Meshes").
+
+    Its off-diagonal entries are never positive, whatever the triangles, so that harmonic functions obey the maximum
+    principle; the plain cotangent Laplacian of a decimated mesh does not, and gives weights outside [0, 1].
+
+    Parameters
+    ----------
+    vertices : ndarray, shape (M, 3)
+    faces : ndarray of int, shape (G, 3)
+
+    Returns
+    -------
+    stiffness : csc_matrix, shape (M, M)
+        Positive semi-definite, no unit.
+    mass : ndarray, shape (M,)
+        Area of each vertex.
+    """
+    import robust_laplacian
+
+    stiffness, mass = robust_laplacian.mesh_laplacian(np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
+    return csc_matrix(stiffness), mass.diagonal()
+
+
+def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.ndarray]:
+    """Plain cotangent Laplacian, its edge weights floored just above 0 so that slivers leave it positive.
+
+    It joins vertices of one triangle only, where :func:`laplacian` flips edges. Parameters and returns as there.
+    """
+    count = len(vertices)
+    stiffness, mass = csc_matrix((count, count)), np.zeros(count)
+    for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        i, j = faces[:, a], faces[:, b]
+        u, v = vertices[i] - vertices[faces[:, c]], vertices[j] - vertices[faces[:, c]]
+        double_area = np.linalg.norm(np.cross(u, v), axis=1)
+        cotangent = np.clip(np.sum(u * v, axis=1) / np.maximum(double_area, np.finfo(float).tiny), 1e-6, 1e6) / 2
+        stiffness += coo_matrix((np.concatenate([cotangent, cotangent, -cotangent, -cotangent]),
+                                 (np.concatenate([i, j, i, j]), np.concatenate([i, j, j, i]))), shape=(count, count))
+        mass += np.bincount(faces[:, c], double_area / 6, minlength=count)
+    return csc_matrix(stiffness), mass
+
+
+def solve(matrix, right: np.ndarray) -> np.ndarray:
+    """Solve ``matrix @ x = right`` for all columns with one sparse Cholesky factorisation.
+
+    Parameters
+    ----------
+    matrix : sparse matrix, shape (n, n)
+        Symmetric positive definite.
+    right : ndarray, shape (n, K)
+
+    Returns
+    -------
+    ndarray, shape (n, K)
+
+    Notes
+    -----
+    CHOLMOD through cholespy (Nicolet et al. 2021); SuperLU in symmetric mode where cholespy has no wheel.
+    """
+    matrix = csc_matrix(matrix)
+    try:
+        import cholespy
+    except ImportError:
+        return _solve_superlu(matrix, right)
+    entries = matrix.tocoo()
+    solver = cholespy.CholeskySolverD(matrix.shape[0], entries.row.astype(np.int32), entries.col.astype(np.int32),
+                                      entries.data, cholespy.MatrixType.COO)
+    right = np.ascontiguousarray(right, np.float64)
+    out = np.zeros_like(right)
+    solver.solve(right, out)
+    return out
+
+
+def _solve_superlu(matrix: csc_matrix, right: np.ndarray) -> np.ndarray:
+    factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
+    return factor.solve(np.asarray(right, np.float64))
+
+
+def lifted(matrix, amount: float = 1e-12):
+    """``matrix`` with its diagonal raised by ``amount`` of its mean: rounding must not make it indefinite."""
+    return matrix + diags(np.full(matrix.shape[0], amount * max(matrix.diagonal().mean(), np.finfo(float).tiny)))
