@@ -23,18 +23,44 @@ SRGB8_ALPHA8 = 0x8C43
 TILE_PIXELS = 2**20           # of one target: larger ones are no faster and cost memory at every sample
 
 VERSION = "#version 400\n"       # 4.0: attributes at each sample
-VERTEX = """
-uniform mat4 matrix;
-in vec3 position; in vec3 normal; in vec4 color; in vec2 uv; in int label;
-out vec3 v_normal; AT out vec4 v_color; AT out vec2 v_uv; flat out int v_label;
-void main() {
-    gl_Position = matrix * vec4(position, 1.0);
-    v_normal = normal; v_color = color; v_uv = uv; v_label = label;
+ENCODE = """
+vec3 encode(vec3 linear) {
+    vec3 c = clamp(linear, 0.0, 1.0);
+    return mix(12.92 * c, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c));
 }
 """
-SURFACE = """
+# Light is wide and soft, so it is computed at the vertices: llvmpipe pays for every 4x4 block that a triangle touches.
+COLOR_VERTEX = """
+uniform mat4 matrix; uniform vec4 lights[LIGHTS]; uniform float ambient;
+in vec3 position; in vec3 normal; in vec4 color; in vec2 uv;
+AT out vec3 v_front; AT out vec3 v_back; AT out vec4 v_color; AT out vec2 v_uv;
+float lit(vec3 n) {
+    float light = ambient;
+    for (int i = 0; i < LIGHTS; i++) {
+        float wrapped = 0.5 + 0.5 * dot(n, lights[i].xyz);
+        light += lights[i].w * wrapped * wrapped;
+    }
+    return light;
+}
+void main() {
+    gl_Position = matrix * vec4(position, 1.0);
+    v_color = color; v_uv = uv;
+#if TEXTURED
+    v_front = color.rgb * lit(normal); v_back = color.rgb * lit(-normal);
+#else
+    v_front = encode(color.rgb * lit(normal)); v_back = encode(color.rgb * lit(-normal));
+#endif
+}
+"""
+ID_VERTEX = """
+uniform mat4 matrix;
+in vec3 position; in vec4 color; in vec2 uv; in int label;
+out vec4 v_color; out vec2 v_uv; flat out int v_label;
+void main() { gl_Position = matrix * vec4(position, 1.0); v_color = color; v_uv = uv; v_label = label; }
+"""
+CUT = """
 uniform sampler2D image; uniform float cutoff;
-in vec3 v_normal; AT in vec4 v_color; AT in vec2 v_uv; flat in int v_label;
+AT in vec4 v_color; AT in vec2 v_uv;
 void cut() {
 #if MASKED
     float alpha = v_color.a;
@@ -46,25 +72,23 @@ void cut() {
 }
 """
 COLOR = """
-uniform vec4 lights[LIGHTS]; uniform float ambient;
+AT in vec3 v_front; AT in vec3 v_back;
 out vec4 shown;
 void main() {
     cut();
-    vec3 base = v_color.rgb;
-#if TEXTURED
-    base *= texture(image, v_uv).rgb;
+#if SIDES == 2
+    vec3 color = gl_FrontFacing ? v_front : v_back;
+#else
+    vec3 color = v_front;
 #endif
-    vec3 n = (gl_FrontFacing ? 1.0 : -1.0) * v_normal / max(length(v_normal), 1e-8);
-    float light = ambient;
-    for (int i = 0; i < LIGHTS; i++) {
-        float wrapped = 0.5 + 0.5 * dot(n, lights[i].xyz);
-        light += lights[i].w * wrapped * wrapped;
-    }
-    vec3 c = clamp(base * light, 0.0, 1.0);
-    shown = vec4(mix(12.92 * c, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(0.0031308, c)), 1.0);
+#if TEXTURED
+    color = encode(color * texture(image, v_uv).rgb);
+#endif
+    shown = vec4(color, 1.0);
 }
 """
 ID = """
+flat in int v_label;
 out int id;
 void main() { cut(); id = v_label; }
 """
@@ -117,15 +141,17 @@ class Call:
     count: int
     texture: object
     cutoff: float | None
+    double_sided: bool
 
 
 @dataclass(frozen=True)
 class Group:
-    """Faces that one draw call can show: one texture, one cutoff."""
+    """Faces that one draw call can show."""
 
     faces: slice
     texture: np.ndarray | None
     cutoff: float | None
+    double_sided: bool
 
 
 @dataclass(frozen=True)
@@ -212,13 +238,14 @@ def cut(scene: Scene) -> Drawable:
     columns = csr_matrix((np.ones(len(source), np.float32), (np.arange(len(source)), source)),
                          shape=(len(source), len(scene.labels)))
     labels = np.concatenate([labels, np.zeros(weights.shape[0] - len(labels), labels.dtype)])
-    keys = [(0 if m.texture is None or scene.uv is None else id(m.texture), cutoff(m)) for m in materials]
+    keys = [(0 if m.texture is None or scene.uv is None else id(m.texture), cutoff(m), m.double_sided)
+            for m in materials]
     texture = {key: m.texture if key[0] else None for key, m in zip(keys, materials)}
     distinct = list(texture)
     group = np.array([distinct.index(key) for key in keys])[scene.face_material[parent]]
     order = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[order], np.arange(len(distinct) + 1))
-    groups = tuple(Group(slice(int(a), int(b)), texture[key], key[1]) for key, a, b in
+    groups = tuple(Group(slice(int(a), int(b)), texture[key], *key[1:]) for key, a, b in
                    zip(distinct, ends[:-1], ends[1:]) if b > a)
     return Drawable((weights @ columns).tocsr(), faces[order].astype(np.int32), labels.astype(np.int32),
                     colors.astype(np.float32), groups)
@@ -272,14 +299,14 @@ def _matrix(cameras: Cameras, view: int, scene: Scene) -> bytes:
 
 def _program(gpu: Device, kind: str, group: Group, lights: int):
     """The program for a pass and a group; compiled once for each context."""
-    key = (kind, group.texture is not None, group.cutoff is not None, lights)
+    key = (kind, group.texture is not None, group.cutoff is not None, group.double_sided, lights)
     if key not in gpu.programs:
-        # Holes need a decision at every sample; elsewhere attributes are taken inside the covered part of the pixel.
-        defines = {"TEXTURED": int(key[1]), "MASKED": int(key[2]), "LIGHTS": lights,
-                   "AT": "sample" if key[2] and kind == "color" else "centroid"}
+        # A hole needs a decision at every sample; elsewhere attributes are taken in the covered part of the pixel.
+        at = "" if kind == "id" else "sample" if group.cutoff is not None else "centroid"
+        defines = {"TEXTURED": int(key[1]), "MASKED": int(key[2]), "SIDES": 1 + key[3], "LIGHTS": lights, "AT": at}
         head = VERSION + "".join(f"#define {name} {value}\n" for name, value in defines.items())
-        fragment = head + SURFACE + {"color": COLOR, "id": ID}[kind]
-        gpu.programs[key] = gpu.context.program(vertex_shader=head + VERTEX, fragment_shader=fragment)
+        vertex, fragment = {"color": (ENCODE + COLOR_VERTEX, ENCODE + CUT + COLOR), "id": (ID_VERTEX, CUT + ID)}[kind]
+        gpu.programs[key] = gpu.context.program(vertex_shader=head + vertex, fragment_shader=head + fragment)
     return gpu.programs[key]
 
 
@@ -310,7 +337,8 @@ def _upload(gpu: Device, drawable: Drawable, scene: Scene, owned: ExitStack):
                        _layout(program, fixed, color="4f4", uv="2f4", label="i4")]
             array = own(context.vertex_array(program, [c for c in content if len(c) > 2], index, index_element_size=4))
             first, last = group.faces.start * 3, group.faces.stop * 3
-            listed.append(Call(program, array, first, last - first, textures.get(id(group.texture)), group.cutoff))
+            listed.append(Call(program, array, first, last - first, textures.get(id(group.texture)),
+                               group.cutoff, group.double_sided))
     return moving, calls
 
 
@@ -356,10 +384,10 @@ def _draw_views(gpu: Device, targets: Targets, calls: dict, matrices: list, size
             target.viewport = area
             context.enable_only(context.NOTHING)
             gpu.nothing.render(vertices=3)
-        context.enable_only(context.DEPTH_TEST)
         for view, matrix in enumerate(matrices):
             target.viewport = (0, view * size, size, size)
             for call in calls[kind]:
+                context.enable_only(context.DEPTH_TEST | (context.NOTHING if call.double_sided else context.CULL_FACE))
                 call.program["matrix"].write(matrix)
                 if call.texture is not None:
                     call.texture.use(0)

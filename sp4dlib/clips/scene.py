@@ -35,7 +35,8 @@ class Shading:
     """Lights fixed to the rig's axes, so that a view looks the same whichever view is number 0.
 
     A surface of base colour c and unit normal n shows ``c (ambient + sum_i s_i (1/2 + n.l_i / 2)^2)`` in linear
-    light, then sRGB. The square keeps the fall-off of half-Lambert light soft without washing it out.
+    light, then sRGB; the square keeps the fall-off of half-Lambert light soft without washing it out. Light is found
+    at the vertices and interpolated, in sRGB where there is no texture.
     """
 
     lights: tuple[Light, ...] = (Light((-0.55, 0.85, 0.75), 0.78), Light((0.9, 0.15, -0.25), 0.22))
