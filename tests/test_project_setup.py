@@ -69,8 +69,8 @@ def test_torch_of_the_set_up_is_within_its_range():
     assert pin.operator == "==" and pin.version in DECLARED["torch"]
 
 
-def test_lock_does_not_change_with_the_module_that_reads_it():
-    """Upper bounds carry a reason: each line of pyproject.toml with `<` in a range has a comment."""
+def test_upper_bounds_carry_a_reason():
+    """Each line of pyproject.toml with `<` in a range has a comment."""
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     bounded = [line for line in lines if re.match(r'\s*"[A-Za-z0-9_-]+[^"]*<[^"]*"', line)]
     assert bounded and [line for line in bounded if "#" not in line] == []
