@@ -1,0 +1,7 @@
+"""The spatial colour code: part ids to colours and back."""
+
+from sp4dlib.coding.colors import MIN_DISTANCE, encode, part_colors
+from sp4dlib.coding.damage import corrupt, resample, resampled_parts
+from sp4dlib.coding.ids import fold_small_parts
+
+__all__ = ["MIN_DISTANCE", "corrupt", "encode", "fold_small_parts", "part_colors", "resample", "resampled_parts"]
