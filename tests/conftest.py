@@ -27,6 +27,7 @@ def assets() -> Path:
     return registry.path("animals_pack/Fox").parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items) -> None:
     """Mark every test that uses the archive, so that ``-m "not assets"`` leaves them out."""
     for item in items:
