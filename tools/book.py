@@ -23,7 +23,7 @@ from tools import chapters, measure, workshop
 from tools.chapters import BUILD, ROOT, Chapter
 
 SOURCES = ("book", "notebooks", "data", "_config.yml", "_toc.yml")
-HOME = "book/intro.html"
+HOME = "index.html"
 
 
 def write_if_changed(target: Path, content: bytes) -> None:
@@ -91,7 +91,7 @@ def write_runs(tree: Path, pages: list[Chapter], profile: str) -> None:
 
 def render(tree: Path, html: Path, pages: list[Chapter], *, strict: bool) -> int:
     """Run Sphinx on the tree and put the finished pages in `html`; returns the exit status."""
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(tree), "--keep-going"]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(tree), "-q", "--keep-going"]
     status = subprocess.run(command + (["-W"] if strict else []), cwd=ROOT).returncode
     if status:
         return status

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from nbmake.pytest_items import NotebookFile
 
 PERIOD = 0.2    # seconds between two looks at the memory
 
@@ -47,6 +48,13 @@ class PeakMemory(threading.Thread):
         self._ended.set()
         self.join()
         return self.peak
+
+
+def pytest_collect_file(file_path, parent):
+    """Collect notebooks below ``_build`` too, which nbmake by itself passes over: there lies the copy it overwrites."""
+    if file_path.suffix == ".ipynb" and "_build" in file_path.parts:
+        return NotebookFile.from_parent(parent, path=file_path)
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
