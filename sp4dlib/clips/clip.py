@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from sp4dlib.clips.cameras import Cameras, orbit_rotation
+
+VERSION = 1         # of the file format
+ARRAYS = ("rgb", "parts", "centers", "boxes", "part_parents", "times")
+CAMERA_ARRAYS = ("azimuths", "elevations", "normalize")
+CAMERA_NUMBERS = ("fov", "distance", "fill", "size")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,15 @@ class Clip:
     times: np.ndarray
     source: str = ""
 
+    def __post_init__(self) -> None:
+        frames, views, size, parts = len(self.times), len(self.cameras), self.cameras.size, len(self.names)
+        shapes = {"rgb": (frames, views, size, size, 3), "parts": (frames, views, size, size),
+                  "centers": (frames, parts, 3), "boxes": (frames, views, 2, 3), "part_parents": (parts,)}
+        for name, shape in shapes.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(f"a clip of {frames} frames, {views} views of {size} pixels and {parts} parts needs "
+                                 f"{name} of shape {shape}; got {np.shape(getattr(self, name))}")
+
     @property
     def colors(self) -> np.ndarray:
         """Spatial colour of each part, shape (K, 3) in [0, 1]; computed from frame 0 and view 0."""
@@ -95,3 +113,45 @@ class Clip:
         grid = np.ix_(frames, views)
         return replace(self, rgb=self.rgb[grid], parts=self.parts[grid], centers=self.centers[frames] @ rotation.T,
                        boxes=self.boxes[grid], cameras=cameras, times=self.times[frames])
+
+    def save(self, path: str | Path) -> None:
+        """Write the clip to one compressed ``.npz`` file; it is complete or it is not there.
+
+        Parameters
+        ----------
+        path : str or Path
+            Its folder must exist.
+        """
+        path = Path(path)
+        cameras = {name: getattr(self.cameras, name) for name in CAMERA_NUMBERS}
+        text = json.dumps({"version": VERSION, "names": self.names, "source": self.source, "cameras": cameras},
+                          default=lambda number: number.item())
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays |= {name: getattr(self.cameras, name) for name in CAMERA_ARRAYS}
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, text=np.array(text), **arrays)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Clip:
+        """Read a clip that :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no clip of this version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                text = json.loads(str(file["text"]))
+                if text["version"] != VERSION:
+                    raise ValueError(f"its version is {text['version']} and {VERSION} is read here: make it anew")
+                arrays = {name: file[name] for name in ARRAYS}
+                cameras = Cameras(**{name: file[name] for name in CAMERA_ARRAYS}, **text["cameras"])
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} holds no clip that can be read: {error}") from error
+        return cls(cameras=cameras, names=tuple(text["names"]), source=text["source"], **arrays)

@@ -141,7 +141,7 @@ class Call:
     count: int
     texture: object
     cutoff: float | None
-    double_sided: bool
+    one_sided: bool
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Group:
     faces: slice
     texture: np.ndarray | None
     cutoff: float | None
-    double_sided: bool
+    one_sided: bool
 
 
 @dataclass(frozen=True)
@@ -238,11 +238,14 @@ def cut(scene: Scene) -> Drawable:
     columns = csr_matrix((np.ones(len(source), np.float32), (np.arange(len(source)), source)),
                          shape=(len(source), len(scene.labels)))
     labels = np.concatenate([labels, np.zeros(weights.shape[0] - len(labels), labels.dtype)])
-    keys = [(0 if m.texture is None or scene.uv is None else id(m.texture), cutoff(m), m.double_sided)
-            for m in materials]
-    texture = {key: m.texture if key[0] else None for key, m in zip(keys, materials)}
+    kinds = np.unique(2 * scene.face_material + scene.one_sided, return_inverse=True)
+    keys, texture = [], {}
+    for number, one_sided in zip(*np.divmod(kinds[0], 2)):
+        image = None if scene.uv is None else materials[number].texture
+        keys.append((id(image), cutoff(materials[number]), bool(one_sided)))
+        texture[keys[-1]] = image
     distinct = list(texture)
-    group = np.array([distinct.index(key) for key in keys])[scene.face_material[parent]]
+    group = np.array([distinct.index(key) for key in keys])[kinds[1].ravel()[parent]]
     order = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[order], np.arange(len(distinct) + 1))
     groups = tuple(Group(slice(int(a), int(b)), texture[key], *key[1:]) for key, a, b in
@@ -299,11 +302,11 @@ def _matrix(cameras: Cameras, view: int, scene: Scene) -> bytes:
 
 def _program(gpu: Device, kind: str, group: Group, lights: int):
     """The program for a pass and a group; compiled once for each context."""
-    key = (kind, group.texture is not None, group.cutoff is not None, group.double_sided, lights)
+    key = (kind, group.texture is not None, group.cutoff is not None, group.one_sided, lights)
     if key not in gpu.programs:
         # A hole needs a decision at every sample; elsewhere attributes are taken in the covered part of the pixel.
         at = "" if kind == "id" else "sample" if group.cutoff is not None else "centroid"
-        defines = {"TEXTURED": int(key[1]), "MASKED": int(key[2]), "SIDES": 1 + key[3], "LIGHTS": lights, "AT": at}
+        defines = {"TEXTURED": int(key[1]), "MASKED": int(key[2]), "SIDES": 2 - key[3], "LIGHTS": lights, "AT": at}
         head = VERSION + "".join(f"#define {name} {value}\n" for name, value in defines.items())
         vertex, fragment = {"color": (ENCODE + COLOR_VERTEX, ENCODE + CUT + COLOR), "id": (ID_VERTEX, CUT + ID)}[kind]
         gpu.programs[key] = gpu.context.program(vertex_shader=head + vertex, fragment_shader=head + fragment)
@@ -338,7 +341,7 @@ def _upload(gpu: Device, drawable: Drawable, scene: Scene, owned: ExitStack):
             array = own(context.vertex_array(program, [c for c in content if len(c) > 2], index, index_element_size=4))
             first, last = group.faces.start * 3, group.faces.stop * 3
             listed.append(Call(program, array, first, last - first, textures.get(id(group.texture)),
-                               group.cutoff, group.double_sided))
+                               group.cutoff, group.one_sided))
     return moving, calls
 
 
@@ -387,7 +390,7 @@ def _draw_views(gpu: Device, targets: Targets, calls: dict, matrices: list, size
         for view, matrix in enumerate(matrices):
             target.viewport = (0, view * size, size, size)
             for call in calls[kind]:
-                context.enable_only(context.DEPTH_TEST | (context.NOTHING if call.double_sided else context.CULL_FACE))
+                context.enable_only(context.DEPTH_TEST | (context.CULL_FACE if call.one_sided else context.NOTHING))
                 call.program["matrix"].write(matrix)
                 if call.texture is not None:
                     call.texture.use(0)

@@ -125,8 +125,7 @@ def _rays(cameras: Cameras, view: int, x: np.ndarray, y: np.ndarray) -> tuple[np
 
 
 def _cast(tree, scene: Scene, textures: dict, origins: np.ndarray, directions: np.ndarray) -> Hits:
-    """The first solid surface on each ray: holes and backs of single-sided faces let it pass."""
-    double_sided = np.array([m.double_sided for m in scene.materials])[scene.face_material]
+    """The first solid surface on each ray: holes and backs of one-sided faces let it pass."""
     found = []
     ray = np.arange(len(origins))
     while len(ray):
@@ -135,7 +134,7 @@ def _cast(tree, scene: Scene, textures: dict, origins: np.ndarray, directions: n
         face, u, v = hit["primID"][met], hit["u"][met], hit["v"][met]
         front = np.einsum("ri,ri->r", hit["Ng"][met], directions[met]) < 0
         hits = Hits(ray[met], face, np.stack([1 - u - v, u, v], axis=1).astype(np.float64), front)
-        solid = (front | double_sided[face]) & ~_holes(scene, textures, hits)
+        solid = (front | ~scene.one_sided[face]) & ~_holes(scene, textures, hits)
         found.append(Hits(*(getattr(hits, name)[solid] for name in ("ray", "face", "share", "front"))))
         ray, way = hits.ray[~solid], hit["tfar"][met][~solid][:, None]
         origins, directions = origins[met][~solid], directions[met][~solid]

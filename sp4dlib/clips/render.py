@@ -31,8 +31,8 @@ def render(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, cameras:
     Ids are sampled at pixel centres and never blended: the id is the label with the largest share in the
     interpolated one-hot labels at the visible point (perspective-correct barycentric coordinates), so in a triangle
     labelled a, a, b it is b where the barycentric coordinate of b exceeds 1/2. Texels that a ``MASK`` material cuts
-    out are holes; ``BLEND`` is drawn opaque, with holes where alpha is below 1/2. Back faces of
-    single-sided materials are not seen. Colour is base colour (factor x texture x vertex colour) under soft lights
+    out are holes; ``BLEND`` is drawn opaque, with holes where alpha is below 1/2. Backs of single-sided materials are
+    left out where the surface is closed. Colour is base colour (factor x texture x vertex colour) under soft lights
     (:class:`~sp4dlib.clips.scene.Shading`), the mean in sRGB of four samples a pixel.
 
     Parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from sp4dlib.clips.cameras import Cameras
 from sp4dlib.rigs.rig import Appearance, Material
@@ -39,8 +40,8 @@ class Shading:
     at the vertices and interpolated, in sRGB where there is no texture.
     """
 
-    lights: tuple[Light, ...] = (Light((-0.55, 0.85, 0.75), 0.78), Light((0.9, 0.15, -0.25), 0.22))
-    ambient: float = 0.13
+    lights: tuple[Light, ...] = (Light((-0.55, 0.85, 0.75), 0.85), Light((0.9, 0.25, -0.35), 0.4))
+    ambient: float = 0.18
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Scene:
     labels : ndarray of int32, shape (N,)
     materials : tuple of Material
     face_material : ndarray of int64, shape (F,)
+    one_sided : ndarray of bool, shape (F,)
+        Faces whose backs are not drawn.
     uv : ndarray of float32, shape (N, 2), or None
     colors : ndarray of float32, shape (N, 4)
         Linear RGBA of the vertices; ones where the mesh has none.
@@ -68,6 +71,7 @@ class Scene:
     labels: np.ndarray
     materials: tuple[Material, ...]
     face_material: np.ndarray
+    one_sided: np.ndarray
     uv: np.ndarray | None
     colors: np.ndarray
     lights: np.ndarray
@@ -85,11 +89,14 @@ def make_scene(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, came
     for row, light in zip(lights, shading.lights):
         row[:3] = turn @ light.direction / np.linalg.norm(light.direction)
         row[3] = light.strength
-    incidence = smoothing(vertices[0] if rest is None else rest, faces)
+    rest = vertices[0] if rest is None else rest
+    incidence = smoothing(rest, faces)
+    material = np.asarray(appearance.face_material, np.int64)
+    one_sided = closed(rest, faces) & ~np.array([m.double_sided for m in appearance.materials])[material]
     colors = np.ones((len(labels), 4)) if appearance.vertex_colors is None else appearance.vertex_colors
     uv = None if appearance.uv is None else np.nan_to_num(appearance.uv).astype(np.float32)
     return Scene(positions, vertex_normals(positions, faces, incidence), faces.astype(np.int32),
-                 labels.astype(np.int32), appearance.materials, np.asarray(appearance.face_material, np.int64), uv,
+                 labels.astype(np.int32), appearance.materials, material, one_sided, uv,
                  colors.astype(np.float32), lights, shading.ambient)
 
 
@@ -110,9 +117,7 @@ def smoothing(rest: np.ndarray, faces: np.ndarray) -> csr_matrix:
     corner = np.repeat(np.arange(len(faces)), 3)
     own = csr_matrix((np.ones(len(corner), np.float32), (faces.ravel(), corner)), shape=(count, len(faces)))
     normals = vertex_normals(rest[None], faces, own)[0]
-    order = np.lexsort(rest.T)
-    place = np.empty(count, np.int64)
-    place[order] = np.cumsum(np.r_[0, np.any(np.diff(rest[order], axis=0) != 0, axis=1)])
+    place = _places(rest)
     members = csr_matrix((np.ones(count), (np.arange(count), place)), shape=(count, place.max() + 1))
     pairs = (members @ members.T).tocoo()                 # all pairs of vertices at one place, each with itself
     same = np.einsum("pi,pi->p", normals[pairs.row], normals[pairs.col]) > np.cos(np.radians(SEAM))
@@ -121,6 +126,38 @@ def smoothing(rest: np.ndarray, faces: np.ndarray) -> csr_matrix:
     shared = (kept @ own).astype(np.float32)
     shared.data[:] = 1
     return shared
+
+
+def closed(rest: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Faces of connected pieces that have no border, shape (F,).
+
+    The back of a closed piece cannot be seen from outside, so it need not be drawn. Fins, leaves and clothes are
+    often single sheets whose material is single-sided by an exporter's default: they keep their backs.
+
+    Parameters
+    ----------
+    rest : ndarray, shape (N, 3)
+        Vertices at one place count as one.
+    faces : ndarray of int, shape (F, 3)
+    """
+    place = _places(rest)
+    count = place.max() + 1
+    a = place[faces]
+    b = np.roll(a, -1, axis=1)
+    _, edge = np.unique(np.minimum(a, b) * count + np.maximum(a, b), return_inverse=True)
+    border = np.bincount(edge.ravel(), np.sign(b - a).ravel()) != 0           # walked once more in one direction
+    links = csr_matrix((np.ones(a.size, np.int8), (a.ravel(), b.ravel())), shape=(count, count))
+    piece = connected_components(links, directed=False)[1][a[:, 0]]
+    open_pieces = np.unique(piece[border[edge.reshape(a.shape)].any(1)])
+    return ~np.isin(piece, open_pieces)
+
+
+def _places(rest: np.ndarray) -> np.ndarray:
+    """Number of the place of each vertex, (N,); vertices at one place share it."""
+    order = np.lexsort(rest.T)
+    place = np.empty(len(rest), np.int64)
+    place[order] = np.cumsum(np.r_[0, np.any(np.diff(rest[order], axis=0) != 0, axis=1)])
+    return place
 
 
 def vertex_normals(positions: np.ndarray, faces: np.ndarray, incidence: csr_matrix) -> np.ndarray:
