@@ -1,8 +1,9 @@
 """Rigs: what moves, and how."""
 
+from sp4dlib.rigs.examples import example
 from sp4dlib.rigs.gltf import load, save
 from sp4dlib.rigs.procedural import Proportions, quadruped, sample_proportions
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Mesh, Rig, RigError, Skeleton, Track
 
 __all__ = ["Animation", "Appearance", "Material", "Mesh", "Proportions", "Rig", "RigError", "Skeleton", "Track",
-           "load", "quadruped", "sample_proportions", "save"]
+           "example", "load", "quadruped", "sample_proportions", "save"]

@@ -143,11 +143,7 @@ def _quaternion(angles, count: int) -> np.ndarray:
 
 
 def _posed(skeleton: Skeleton, times, duration, bob, rotations) -> np.ndarray:
-    world = _animation("body", skeleton, times, duration, bob, rotations).local(times)
-    for j, parent in enumerate(skeleton.parents):
-        if parent >= 0:
-            world[:, j] = world[:, parent] @ world[:, j]
-    return world
+    return skeleton.chain(_animation("body", skeleton, times, duration, bob, rotations).local(times))
 
 
 def _animation(name: str, skeleton: Skeleton, times, duration: float, bob, rotations: dict) -> Animation:

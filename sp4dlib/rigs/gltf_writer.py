@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,7 @@ def _default_pose(rig: Rig) -> Animation:
     unit = np.array([[1, 1, 1, rig.size]] * 3)
 
     def stands(animation: Animation, joints: slice) -> bool:
-        world = rig.joint_transforms(Animation(**{**vars(animation), "tracks": ()}), [0])[0]
+        world = rig.joint_transforms(replace(animation, tracks=()), [0])[0]
         return bool(np.abs((world - rig.skeleton.bind)[joints, :3] / unit).max() < 1e-6 * max(1, np.abs(world).max()))
 
     for animation in rig.animations:
@@ -220,7 +221,7 @@ def _default_pose(rig: Rig) -> Animation:
             return animation
     for animation in rig.animations:
         if stands(animation, slice(None)):
-            return Animation(**{**vars(animation), "tracks": ()})
+            return replace(animation, tracks=())
     return _decompose(rig, rig.animations[0].before if rig.animations else None)
 
 

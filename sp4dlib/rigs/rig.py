@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -114,6 +115,20 @@ class Skeleton:
         """Positions of the joints at bind pose, shape (J, 3)."""
         return self.bind[:, :3, 3]
 
+    def chain(self, local: np.ndarray) -> np.ndarray:
+        """Joint-to-parent matrices (..., J, 4, 4) to joint-to-world matrices."""
+        world = np.array(local, np.float64)
+        for joints in self._levels[1:]:
+            world[..., joints, :, :] = world[..., self.parents[joints], :, :] @ world[..., joints, :, :]
+        return world
+
+    @cached_property
+    def _levels(self) -> list[np.ndarray]:
+        depth = np.zeros(len(self), np.int64)
+        for j, parent in enumerate(self.parents[1:], 1):        # parents precede children
+            depth[j] = depth[parent] + 1
+        return [np.flatnonzero(depth == d) for d in range(depth.max() + 1)]
+
 
 @dataclass(frozen=True)
 class Track:
@@ -138,25 +153,7 @@ class Track:
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """Interpolate at ``times`` (T,), holding the ends; returns (T, D)."""
-        keys, values = self.times, self.values
-        cubic = self.interpolation == "CUBICSPLINE"
-        if len(keys) == 1:
-            return np.repeat(values[:, 1] if cubic else values, len(times), axis=0)
-        t = np.clip(np.asarray(times, np.float64), keys[0], keys[-1])
-        i = np.clip(np.searchsorted(keys, t, side="right") - 1, 0, len(keys) - 2)
-        span = keys[i + 1] - keys[i]
-        u = np.clip((t - keys[i]) / np.where(span > 0, span, 1), 0, 1)[:, None]
-        if cubic:   # glTF 2.0, appendix C.4: Hermite spline, tangents scaled by the key distance
-            h = span[:, None]
-            out = ((2 * u**3 - 3 * u**2 + 1) * values[i, 1] + h * (u**3 - 2 * u**2 + u) * values[i, 2]
-                   + (-2 * u**3 + 3 * u**2) * values[i + 1, 1] + h * (u**3 - u**2) * values[i + 1, 0])
-        elif self.interpolation == "STEP":
-            out = np.where(u < 1, values[i], values[i + 1])
-        elif self.path == "rotation":
-            return slerp(values[i], values[i + 1], u)
-        else:
-            out = (1 - u) * values[i] + u * values[i + 1]
-        return out / np.linalg.norm(out, axis=1, keepdims=True) if self.path == "rotation" else out
+        return _interpolate(self.path, self.interpolation, self.times, self.values, times)
 
 
 @dataclass(frozen=True)
@@ -193,10 +190,23 @@ class Animation:
         if not np.isfinite(times).all():
             raise ValueError(f"animation {self.name!r} was asked for a time that is not a finite number of seconds")
         state = {path: np.repeat(getattr(self, path)[None], len(times), axis=0).astype(np.float64) for path in PATHS}
-        for track in self.tracks:
-            state[track.path][:, track.joint] = track.at(times)
+        for path, interpolation, joints, keys, values in self._groups:
+            state[path][:, joints] = _interpolate(path, interpolation, keys, values, times)
         local = compose(state["translation"], state["rotation"], state["scale"])     # (T, J, 4, 4)
         return local if self.before is None else self.before @ local
+
+    @cached_property
+    def _groups(self) -> list[tuple]:
+        # Exporters key all joints at the same times: a few interpolations of many joints, not many of one.
+        groups: dict[tuple, list[Track]] = {}
+        for track in self.tracks:
+            keys = np.asarray(track.times, np.float64)
+            groups.setdefault((track.path, track.interpolation, keys.tobytes()), []).append(track)
+        out = []
+        for (path, interpolation, _), tracks in groups.items():
+            values = np.stack([track.values for track in tracks], axis=-2)      # (S, G, D) or (S, 3, G, D)
+            out.append((path, interpolation, [t.joint for t in tracks], np.asarray(tracks[0].times, float), values))
+        return out
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,6 @@ class Rig:
     animations: tuple[Animation, ...] = ()
     appearance: Appearance | None = None
     name: str = "rig"
-    _cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -268,11 +277,7 @@ class Rig:
         chosen = self.animation(animation)
         if chosen is None:
             return np.repeat(self.skeleton.bind[None], len(times), axis=0)
-        world = chosen.local(times)
-        for j, parent in enumerate(self.skeleton.parents):       # parents precede children
-            if parent >= 0:
-                world[:, j] = world[:, parent] @ world[:, j]
-        return world
+        return self.skeleton.chain(chosen.local(times))
 
     def pose(self, animation: Animation | str | int | None, times) -> np.ndarray:
         """Vertices moved by linear blend skinning.
@@ -297,14 +302,13 @@ class Rig:
     def skin(self, transforms: np.ndarray) -> np.ndarray:
         """Blend ``transforms`` (T, J, 4, 4), bind space to posed space, over the vertices; returns (T, N, 3)."""
         frames, joints = transforms.shape[:2]
-        flat = transforms[:, :, :3, :].transpose(1, 0, 2, 3).reshape(joints, frames * 12)
-        blended = (self._sparse_weights @ flat).reshape(len(self.vertices), frames, 3, 4)
-        moved = np.einsum("ntab,nb->tna", blended[..., :3], self.vertices)
-        return moved + blended[..., 3].transpose(1, 0, 2)
+        flat = transforms[:, :, :3, :].transpose(1, 3, 0, 2).reshape(joints * 4, frames * 3)
+        moved = self._weighted_vertices @ flat
+        return np.ascontiguousarray(moved.reshape(len(self.vertices), frames, 3).transpose(1, 0, 2))
 
     def replace(self, **changes) -> Rig:
         """A copy with some fields replaced."""
-        return replace(self, _cache={}, **changes)
+        return replace(self, **changes)
 
     def strip(self) -> Mesh:
         """The bind-pose surface alone: what is left when skeleton, weights and motion are taken away."""
@@ -315,20 +319,45 @@ class Rig:
         """Longest side of the bind pose's bounding box."""
         return float(np.ptp(self.vertices, axis=0).max())
 
-    @property
+    @cached_property
     def _inverse_bind(self) -> np.ndarray:
-        if "inverse_bind" not in self._cache:
-            self._cache["inverse_bind"] = np.linalg.inv(self.skeleton.bind)
-        return self._cache["inverse_bind"]
+        return np.linalg.inv(self.skeleton.bind)
 
-    @property
-    def _sparse_weights(self):
-        # Most vertices follow one to four of some fifty joints: a sparse product is an order faster than a dense one.
-        if "weights" not in self._cache:
-            from scipy.sparse import csr_matrix
+    @cached_property
+    def _weighted_vertices(self):
+        # Row i holds w_ij (x, y, z, 1) of vertex i for every joint j: all frames are then one product. It is sparse,
+        # as most vertices follow one to four of some fifty joints.
+        from scipy.sparse import csr_matrix
 
-            self._cache["weights"] = csr_matrix(self.weights)
-        return self._cache["weights"]
+        i, j = np.nonzero(self.weights)
+        homogeneous = np.concatenate([self.vertices, np.ones((len(self.vertices), 1))], 1)
+        data = self.weights[i, j][:, None] * homogeneous[i]
+        columns = 4 * j[:, None] + np.arange(4)
+        starts = np.concatenate([[0], 4 * np.cumsum(np.bincount(i, minlength=len(self.vertices)))])
+        return csr_matrix((data.ravel(), columns.ravel(), starts), shape=(len(self.vertices), 4 * len(self.skeleton)))
+
+
+def _interpolate(path: str, interpolation: str, keys: np.ndarray, values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Values at ``times`` (T,) from keys (S,) and values (S, ..., D), or (S, 3, ..., D) for CUBICSPLINE."""
+    cubic = interpolation == "CUBICSPLINE"
+    if len(keys) == 1:
+        return np.repeat(values[:, 1] if cubic else values, len(times), axis=0)
+    t = np.clip(np.asarray(times, np.float64), keys[0], keys[-1])
+    i = np.clip(np.searchsorted(keys, t, side="right") - 1, 0, len(keys) - 2)
+    span = keys[i + 1] - keys[i]
+    wide = (-1,) + (1,) * (values.ndim - 1 - cubic)
+    u = np.clip((t - keys[i]) / np.where(span > 0, span, 1), 0, 1).reshape(wide)
+    if cubic:       # glTF 2.0, appendix C.4: Hermite spline, tangents scaled by the key distance
+        h = span.reshape(wide)
+        out = ((2 * u**3 - 3 * u**2 + 1) * values[i, 1] + h * (u**3 - 2 * u**2 + u) * values[i, 2]
+               + (-2 * u**3 + 3 * u**2) * values[i + 1, 1] + h * (u**3 - u**2) * values[i + 1, 0])
+    elif interpolation == "STEP":
+        out = np.where(u < 1, values[i], values[i + 1])
+    elif path == "rotation":
+        return slerp(values[i], values[i + 1], u)
+    else:
+        out = (1 - u) * values[i] + u * values[i + 1]
+    return out / np.linalg.norm(out, axis=-1, keepdims=True) if path == "rotation" else out
 
 
 def compose(translation: np.ndarray, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
