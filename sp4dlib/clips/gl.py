@@ -210,7 +210,9 @@ def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> No
     drawable = cut(scene)
     size, views = cameras.size, len(cameras)
     tiles = max(1, min(views, TILE_PIXELS // size**2, gpu.context.info["GL_MAX_TEXTURE_SIZE"] // size))
-    matrices = [_matrix(cameras, view, scene) for view in range(views)]
+    # sqrt(3) / 2 holds the unit cube; depth keeps the same steps for all clips whose cameras were fitted.
+    radius = max(0.87, 1.001 * float(np.sqrt(np.einsum("tnc,tnc->tn", scene.positions, scene.positions).max())))
+    matrices = [_matrix(cameras, view, radius) for view in range(views)]
     with gpu.context, ExitStack() as owned:
         moving, calls = _upload(gpu, drawable, scene, owned)
         targets = _targets(gpu, size, tiles)
@@ -287,9 +289,8 @@ def _split(faces: np.ndarray, labels: np.ndarray) -> tuple[csr_matrix, np.ndarra
     return csr_matrix((values, (rows, columns)), shape=(total, count)), triangles[order], parent[order]
 
 
-def _matrix(cameras: Cameras, view: int, scene: Scene) -> bytes:
+def _matrix(cameras: Cameras, view: int, radius: float) -> bytes:
     """Unit cube to clip space, column-major; clip y points down so that row 0 of memory is the top of the image."""
-    radius = max(0.87, float(np.sqrt((scene.positions**2).sum(-1).max())) * 1.001)   # sqrt(3)/2 holds the unit cube
     near, far = max(cameras.distance - radius, 1e-3 * cameras.distance), cameras.distance + radius
     focal = 1 / np.tan(np.radians(cameras.fov) / 2)
     projection = np.array([[focal, 0, 0, 0], [0, -focal, 0, 0],
