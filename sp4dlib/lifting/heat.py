@@ -53,7 +53,7 @@ def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_in
     distance, foot = _bone_distance(surface.vertices, starts, stops)
     distance = np.maximum(distance, 1e-4 * surface.size)
     visible = _visible(surface, foot, distance)
-    apparent = distance / (0.5 * (_facing(surface, foot) + 1.001))
+    apparent = distance / (0.5 * (_facing(surface, foot, distance.argmin(1)) + 1.001))
     lit = np.zeros(surface.shells.max() + 1, bool)
     np.logical_or.at(lit, surface.shells, visible.any(1))
     visible |= ~lit[surface.shells][:, None]
@@ -94,8 +94,11 @@ def _bone_distance(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) ->
     return np.linalg.norm(points[:, None] - foot, axis=-1), foot
 
 
-def _facing(surface: Surface, foot: np.ndarray) -> np.ndarray:
-    """Cosine between each vertex' normal and the way from each bone to it, (M, S)."""
+def _facing(surface: Surface, foot: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Cosine between each vertex' normal and the way from each bone to it, (M, S).
+
+    Normals of a shell that mostly point towards the nearest bones are turned: the shell is inside out.
+    """
     a, b, c = np.moveaxis(surface.vertices[surface.faces], 1, 0)
     cross = np.repeat(np.cross(b - a, c - a), 3, axis=0)
     normal = np.stack([np.bincount(surface.faces.ravel(), cross[:, k], minlength=len(surface.vertices))
@@ -103,7 +106,9 @@ def _facing(surface: Surface, foot: np.ndarray) -> np.ndarray:
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), np.finfo(float).tiny)
     way = surface.vertices[:, None] - foot
     way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), np.finfo(float).tiny)
-    return np.einsum("msk,mk->ms", way, normal)
+    cosine = np.einsum("msk,mk->ms", way, normal)
+    outward = np.bincount(surface.shells, surface.areas * cosine[np.arange(len(cosine)), nearest])
+    return cosine * np.where(outward < 0, -1, 1)[surface.shells][:, None]
 
 
 def _visible(surface: Surface, foot: np.ndarray, distance: np.ndarray) -> np.ndarray:

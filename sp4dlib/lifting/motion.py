@@ -173,8 +173,12 @@ def retarget(skeleton: Skeleton, source: Rig, animation, drivers, *, fps: float 
             world[:, joint] = world[:, parent] @ np.linalg.solve(skeleton.bind[parent], skeleton.bind[joint])
     local = _localise(world, skeleton.parents)
     still = rest_pose(skeleton)
+    moved = split(local)
+    # q and -q are one rotation; a sign that jumps between keys makes some players turn the long way round.
+    signs = np.where(np.sum(moved[1][1:] * moved[1][:-1], axis=-1) < 0, -1, 1)
+    moved[1][1:] *= np.cumprod(signs, axis=0)[..., None]
     tracks = []
-    for path, values, rest in zip(("translation", "rotation", "scale"), split(local), still):
+    for path, values, rest in zip(("translation", "rotation", "scale"), moved, still):
         for joint in np.flatnonzero(np.abs(values - rest).max((0, 2)) > 1e-7 * (1 + np.abs(rest).max())):
             tracks.append(Track(int(joint), path, times, values[:, joint]))
     return Animation(chosen.name, float(chosen.duration), *still, tuple(tracks))

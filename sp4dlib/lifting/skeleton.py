@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree, shortest_path
 from scipy.spatial import cKDTree
 
@@ -112,7 +112,7 @@ def _part_links(surface: Surface, labels: np.ndarray, borders: Borders, count: i
             strength[i, j] += length
             places[i, j] += length * center
     places /= np.where(strength > 0, strength, 1)[..., None]
-    island = connected_components(coo_matrix(strength > 0), directed=False)[1]
+    island = connected_components(csr_matrix(strength > 0), directed=False)[1]
     if island.max() == 0:
         return _Links(strength, places)
     points = [surface.vertices[labels == part] for part in range(count)]
@@ -142,11 +142,11 @@ def _spanning_tree(strength: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray,
     if len(areas) == 1:
         return np.zeros(1, int), np.full(1, -1)
     cost = np.where(strength > 0, 1 / np.where(strength > 0, strength, 1), 0)
-    tree = minimum_spanning_tree(coo_matrix(cost))
-    tree = coo_matrix(((tree + tree.T) > 0).astype(float))
+    tree = minimum_spanning_tree(csr_matrix(cost))
+    tree = csr_matrix(tree + tree.T)
     hops = shortest_path(tree, directed=False, unweighted=True)
     root = int((hops @ areas).argmin())
-    order, parents = breadth_first_order(tree.tocsr(), root, directed=False)
+    order, parents = breadth_first_order(tree, root, directed=False)
     return order.astype(int), np.where(parents < 0, -1, parents).astype(int)
 
 

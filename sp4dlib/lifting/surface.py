@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
@@ -80,8 +80,11 @@ class Surface:
     def gather(self, labels: np.ndarray) -> np.ndarray:
         """Labels (N,) of the mesh on the welded surface (M,); the commonest wins, then the lowest id."""
         count = int(labels.max()) + 1
-        tally = csr_matrix((np.ones(len(labels)), (self.index, labels)), shape=(len(self.vertices), count))
-        return np.asarray(tally.argmax(axis=1)).ravel()
+        ballots, copies = np.unique(self.index * count + labels, return_counts=True)
+        vertex, label = np.divmod(ballots, count)
+        order = np.lexsort((label, -copies, vertex))
+        _, first = np.unique(vertex[order], return_index=True)      # every welded vertex has at least one copy
+        return label[order][first]
 
 
 def weld(mesh) -> Surface:
