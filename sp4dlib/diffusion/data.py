@@ -1,0 +1,136 @@
+"""From clips to the tensors that the network is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sp4dlib.clips import Clip
+from sp4dlib.model import fold, unfold
+
+FOLD = 2         # side of the pixel patches that become channels: the stand-in for a VAE
+
+
+class Batch(NamedTuple):
+    """Training tensors of B clips; images are folded and in [-1, 1].
+
+    Attributes
+    ----------
+    rgb, part : Tensor, shape (B, T, V, C, H, W)
+        Colour and spatial part colours. View 0 is the input view.
+    condition : Tensor, shape (B, T, C, H, W)
+        Colour of view 0.
+    cameras : Tensor, shape (B, V, 2)
+        Elevation and azimuth relative to view 0, radians.
+    """
+
+    rgb: Tensor
+    part: Tensor
+    condition: Tensor
+    cameras: Tensor
+
+    def to(self, device) -> Batch:
+        """The same tensors on another device."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+def to_model(images: np.ndarray) -> Tensor:
+    """Images to network input: uint8 (..., H, W, 3) to float32 (..., 12, H/2, W/2) in [-1, 1]."""
+    tensor = torch.from_numpy(np.array(images, np.uint8)).movedim(-1, -3)
+    return fold(tensor.float() / 127.5 - 1, FOLD)
+
+
+def to_images(folded: Tensor) -> np.ndarray:
+    """Network output to images: float (..., 12, H/2, W/2) to uint8 (..., H, W, 3), clipped and rounded."""
+    images = (unfold(folded.detach().float(), FOLD).clamp(-1, 1) + 1) * 127.5
+    return images.round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def camera_angles(azimuths, elevations) -> Tensor:
+    """What the network is told of the cameras: elevation and azimuth relative to view 0, radians, shape (V, 2).
+
+    Parameters
+    ----------
+    azimuths, elevations : array_like, shape (V,)
+        Degrees; view 0 first. Azimuth differences are taken to [0, 2π), as in SV4D 2.0 (arXiv 2503.16396).
+    """
+    azimuths, elevations = np.asarray(azimuths, np.float64), np.asarray(elevations, np.float64)
+    angles = np.stack([elevations - elevations[0], (azimuths - azimuths[0]) % 360], axis=-1)
+    return torch.from_numpy(np.radians(angles)).float()
+
+
+def clip_tensors(clip: Clip) -> Batch:
+    """Tensors of a whole clip as a batch of one: frame 0 and view 0 are the clip's own."""
+    rgb, part = to_model(clip.rgb), to_model(clip.part_images)
+    cameras = camera_angles(clip.cameras.azimuths, clip.cameras.elevations)
+    return Batch(rgb[None], part[None], rgb[None, :, 0], cameras[None])
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Join batches of equal sizes into one. Nothing is padded: all samples of a dataset have the same T, V, H, W."""
+    return Batch(*(torch.cat(tensors) for tensors in zip(*samples)))
+
+
+class ClipTensors:
+    """Random windows of clips: some frames, some views, a random one of which is the input.
+
+    Frames are equally spaced in time, with a random start and stride. Views are a random subset in the order in
+    which an orbit from view 0 meets them, because the network's temporal convolutions mix neighbouring views. Frame 0
+    and view 0 define the spatial colours, so these are computed for every draw.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        All of one image size, each with at least ``frames`` frames and ``views`` views.
+    frames, views : int
+        T and V of what is drawn.
+
+    Raises
+    ------
+    ValueError
+        If there are no clips, a clip is too short or has too few views, or image sizes differ.
+    """
+
+    def __init__(self, clips: Sequence[Clip], frames: int, views: int) -> None:
+        self.clips, self.frames, self.views = tuple(clips), frames, views
+        if not self.clips:
+            raise ValueError("there are no clips to train on")
+        if frames < 1 or views < 1:
+            raise ValueError(f"a window needs at least one frame and one view; got {frames} and {views}")
+        sizes = {clip.rgb.shape[2:4] for clip in self.clips}
+        if len(sizes) > 1:
+            raise ValueError(f"clips have images of different sizes {sorted(sizes)}; render them all at one size")
+        height, width = self.image_size = sizes.pop()
+        if height % FOLD or width % FOLD:
+            raise ValueError(f"images of {height}x{width} pixels cannot be folded {FOLD}x; render at a multiple of it")
+        for clip in self.clips:
+            if clip.rgb.shape[0] < frames or clip.rgb.shape[1] < views:
+                raise ValueError(f"{clip.source or 'a clip'} has {clip.rgb.shape[0]} frames and {clip.rgb.shape[1]} "
+                                 f"views; training windows need {frames} and {views}")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def window(self, index: int, generator: torch.Generator) -> Clip:
+        """Draw a window of clip ``index``."""
+        clip = self.clips[index]
+        total = clip.rgb.shape[0]
+        stride = 1 + draw((total - 1) // (self.frames - 1), generator) if self.frames > 1 else 1
+        start = draw(total - (self.frames - 1) * stride, generator)
+        views = torch.randperm(clip.rgb.shape[1], generator=generator, device=generator.device)[:self.views].numpy()
+        from_first = (clip.cameras.azimuths[views] - clip.cameras.azimuths[views[0]]) % 360
+        from_first[0] = -1                                # another elevation may share view 0's azimuth
+        return clip.select(start + stride * np.arange(self.frames), views[np.argsort(from_first, kind="stable")])
+
+    def batch(self, size: int, generator: torch.Generator) -> Batch:
+        """Draw ``size`` windows of random clips; the same generator state gives the same bytes."""
+        return collate([clip_tensors(self.window(draw(len(self), generator), generator)) for _ in range(size)])
+
+
+def draw(high: int, generator: torch.Generator) -> int:
+    """A random integer in [0, high)."""
+    return int(torch.randint(high, (), generator=generator, device=generator.device))
