@@ -1,4 +1,4 @@
-"""The set-up tells one story: pyproject.toml, environment.yml and the lock name the same packages in fitting versions."""
+"""pyproject.toml, environment.yml and the lock name the same packages in fitting versions; the set-up obeys them."""
 
 from __future__ import annotations
 

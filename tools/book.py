@@ -91,10 +91,12 @@ def write_runs(tree: Path, pages: list[Chapter], profile: str) -> None:
 
 def render(tree: Path, html: Path, pages: list[Chapter], *, strict: bool) -> int:
     """Run Sphinx on the tree and put the finished pages in `html`; returns the exit status."""
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(tree), "-q", "--keep-going"]
-    status = subprocess.run(command + (["-W"] if strict else []), cwd=ROOT).returncode
-    if status:
-        return status
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", str(tree), "-q", "--keep-going", *(["-W"] if strict else [])]
+    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)      # stderr has the warnings
+    if run.returncode:
+        print(run.stdout)
+        return run.returncode
     fresh = html.with_name(html.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.copytree(tree / "_build" / "html", fresh)

@@ -21,6 +21,23 @@ log = logging.getLogger(__name__)
 MATHJAX = "vendor/mathjax/tex-mml-chtml.js"
 WIDGETS = "vendor/html-manager/embed.js"
 
+# The theme's Font Awesome replaces <i> by <svg>, and the Play widget then fails to find its icon; nested, <i> stays.
+# Widgets typeset their labels through MathJax 2's Hub, which MathJax 3 has not: a page with both throws without this.
+FOR_WIDGETS = """
+window.FontAwesomeConfig = {autoReplaceSvg: 'nest'};
+window.MathJax = window.MathJax || {};
+window.MathJax.startup = {ready() {
+  MathJax.startup.defaultReady();
+  MathJax.Hub = {Queue([, , element]) {
+    MathJax.startup.promise = MathJax.startup.promise.then(() => MathJax.typesetPromise([element]));
+  }};
+}};
+"""
+
+
+# Opened from disk a page may not fetch others, which the excerpts in the list of search results are made of.
+FOR_SEARCH = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+
 
 def use_vendored_scripts(app: Sphinx, config) -> None:
     """Point Sphinx at the book's own copies of the scripts."""
@@ -50,15 +67,14 @@ def tidy_scripts(app: Sphinx, pagename: str, templatename: str, context: dict, d
         seen.add(body)
         kept.append(script)
     context["script_files"][:] = kept
+    app.add_js_file(None, body=FOR_SEARCH, priority=900)
     if doctree is None:
         return
     raw = [node.astext() for node in doctree.findall(nodes.raw)]
     if any("plotly-graph-div" in text for text in raw):
         app.add_js_file("vendor/plotly.min.js")
     if any("vnd.jupyter.widget-view" in text for text in raw):
-        # The theme's Font Awesome replaces <i> by <svg>, and the Play widget then fails to find its icon; nested, <i>
-        # stays.
-        app.add_js_file(None, body="window.FontAwesomeConfig = {autoReplaceSvg: 'nest'};")
+        app.add_js_file(None, body=FOR_WIDGETS, priority=900)     # after the inline configuration of MathJax
 
 
 def setup(app: Sphinx) -> dict:
