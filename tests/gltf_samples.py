@@ -1,0 +1,110 @@
+"""Small glTF files made by hand, to be bent into every shape that the format allows."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+
+CODES = {"int8": 5120, "uint8": 5121, "int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
+TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+
+
+class Sample:
+    """A document and its binary buffer."""
+
+    def __init__(self) -> None:
+        self.json: dict = {"asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": []}], "nodes": [],
+                           "meshes": [], "skins": [], "animations": [], "accessors": [], "bufferViews": []}
+        self.binary = b""
+
+    def view(self, content: bytes, **more) -> int:
+        self.binary += b"\0" * (-len(self.binary) % 4)
+        self.json["bufferViews"].append({"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(content),
+                                         **more})
+        self.binary += content
+        return len(self.json["bufferViews"]) - 1
+
+    def add(self, values, dtype: str = "float32", normalized: bool = False) -> int:
+        values = np.ascontiguousarray(values, dtype)
+        shape = values.shape[1:]
+        content = values.transpose(0, 2, 1).tobytes() if shape == (4, 4) else values.tobytes()
+        self.json["accessors"].append({"bufferView": self.view(content), "componentType": CODES[dtype],
+                                       "count": len(values), "type": TYPES[shape]})
+        if normalized:
+            self.json["accessors"][-1]["normalized"] = True
+        return len(self.json["accessors"]) - 1
+
+    def animate(self, node: int, path: str, times, values, interpolation: str = "LINEAR") -> None:
+        if not self.json["animations"]:
+            self.json["animations"].append({"name": "move", "samplers": [], "channels": []})
+        entry = self.json["animations"][0]
+        entry["samplers"].append({"input": self.add(times), "output": self.add(values), "interpolation": interpolation})
+        entry["channels"].append({"sampler": len(entry["samplers"]) - 1, "target": {"node": node, "path": path}})
+
+    @property
+    def primitive(self) -> dict:
+        return self.json["meshes"][0]["primitives"][0]
+
+    def document(self, uri: str | None = None) -> dict:
+        out = {k: v for k, v in copy.deepcopy(self.json).items() if v != []}
+        out["buffers"] = [{"byteLength": len(self.binary), **({"uri": uri} if uri else {})}]
+        return out
+
+    def glb(self) -> bytes:
+        text = json.dumps(self.document()).encode()
+        text += b" " * (-len(text) % 4)
+        binary = self.binary + b"\0" * (-len(self.binary) % 4)
+        return (struct.pack("<3I", 0x46546C67, 2, 28 + len(text) + len(binary))
+                + struct.pack("<2I", len(text), 0x4E4F534A) + text
+                + struct.pack("<2I", len(binary), 0x004E4942) + binary)
+
+    def write(self, path: Path, how: str = "glb") -> Path:
+        """As .glb, or as .gltf with a ``data`` URI or a ``side`` file; returns the path."""
+        if how == "glb":
+            path = path.with_suffix(".glb")
+            path.write_bytes(self.glb())
+            return path
+        path = path.with_suffix(".gltf")
+        uri = "data:application/octet-stream;base64," + base64.b64encode(self.binary).decode()
+        if how == "side":
+            uri = "side file.bin"
+            (path.parent / uri).write_bytes(self.binary)
+            uri = uri.replace(" ", "%20")
+        path.write_text(json.dumps(self.document(uri)))
+        return path
+
+
+def bar(animated: bool = True) -> Sample:
+    """A bar of 12 vertices along x over two joints, in centimetres, z up, below a node that scales and turns.
+
+    Nodes: 0 armature, 1 joint ``base``, 2 joint ``tip``, 3 the skinned mesh. The default pose is not the bind pose.
+    """
+    s = Sample()
+    half = np.sqrt(0.5)
+    s.json["nodes"] = [{"name": "armature", "children": [1], "rotation": [-half, 0, 0, half], "scale": [0.01] * 3},
+                       {"name": "base", "children": [2], "translation": [5, 2, 1]},
+                       {"name": "tip", "translation": [100, 0, 0], "rotation": [0, 0, np.sin(0.2), np.cos(0.2)]},
+                       {"name": "bar", "mesh": 0, "skin": 0}]
+    s.json["scenes"][0]["nodes"] = [0, 3]
+    x = np.repeat([0, 50, 150, 200], 3)
+    corner = np.tile([[0, -10, -10], [0, 10, -10], [0, 0, 10]], (4, 1))
+    points = corner + np.stack([x, 0 * x, 0 * x], 1)
+    ring = [[a + i, a + (i + 1) % 3, b + i] for a, b in ((0, 3), (3, 6), (6, 9)) for i in range(3)]
+    ring += [[a + (i + 1) % 3, b + (i + 1) % 3, b + i] for a, b in ((0, 3), (3, 6), (6, 9)) for i in range(3)]
+    share = np.clip((x - 40) / 120, 0, 1)
+    weights = np.stack([1 - share, share, 0 * share, 0 * share], 1)
+    s.json["meshes"] = [{"primitives": [{
+        "attributes": {"POSITION": s.add(points), "JOINTS_0": s.add(np.tile([0, 1, 0, 0], (12, 1)), "uint8"),
+                       "WEIGHTS_0": s.add(weights)}, "indices": s.add(np.ravel(ring), "uint16")}]}]
+    inverse = np.repeat(np.eye(4)[None], 2, axis=0)
+    inverse[1, 0, 3] = -100
+    s.json["skins"] = [{"joints": [1, 2], "inverseBindMatrices": s.add(inverse)}]
+    if animated:
+        s.animate(2, "rotation", [0, 0.5, 1.5], [[0, 0, 0, 1], [0, 0, half, half], [0, half, 0, half]])
+        s.animate(1, "translation", [0.25, 1], [[5, 2, 1], [9, -4, 30]])
+    return s
