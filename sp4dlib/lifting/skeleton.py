@@ -151,10 +151,12 @@ def _spanning_tree(strength: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray,
 
 
 def _tip(points: np.ndarray, joint: np.ndarray, centroid: np.ndarray) -> np.ndarray:
-    """Centre of the far end of a part: of the last tenth of its reach from the joint through its centroid."""
+    """Centre of the far end of a part: mean of the points ahead whose distance is at least 0.85 of the largest."""
     axis = centroid - joint
     length = np.linalg.norm(axis)
     # A root part alone, or one that lies round its joint evenly, has no direction of its own: its longest one does.
     axis = axis / length if length > 1e-9 * max(np.ptp(points), 1e-300) else np.eye(3)[np.ptp(points, axis=0).argmax()]
-    reach = (points - joint) @ axis
-    return points[reach >= 0.9 * reach.max() - 1e-12].mean(0)
+    reach = np.linalg.norm(points - joint, axis=1)
+    ahead = (points - joint) @ axis >= 0
+    reach = np.where(ahead, reach, -1) if ahead.any() else reach
+    return points[reach >= 0.85 * reach.max()].mean(0)
