@@ -1,11 +1,12 @@
 """The attention layer of SV4D 2.0 (arXiv 2503.16396): space, then cameras, then time, each blended into the last.
 
-Tokens are ``(B, T, V, N, C)`` throughout, N = h·w pixels in raster order, so that every kind of attention is a choice of
-axis and only queries, keys, values and results are ever moved in memory. Parameter names are those of diffusers'
+Tokens are ``(B, T, V, N, C)`` throughout, N = h·w pixels in raster order, so that every kind of attention is a choice
+of axis and only queries, keys, values and results are ever moved in memory. Parameter names are those of diffusers'
 ``TransformerSpatioTemporalModel``, with ``motion_*`` for the third block.
 
-The contexts of all cross-attentions hold one token. A softmax over one key is 1, hence ``attn2(x) = to_out(to_v(context))``
-whatever ``x``; queries and keys are kept as parameters, for the released weights have them, but nothing evaluates them.
+The contexts of all cross-attentions hold one token. A softmax over one key is 1, hence
+``attn2(x) = to_out(to_v(context))`` whatever ``x``; queries, keys and ``norm2`` are kept as parameters, for the released
+weights have them, but nothing evaluates them.
 """
 
 from __future__ import annotations
@@ -75,6 +76,24 @@ class OneTokenAttention(nn.Module):
         return self.to_out[0].bias if context is None else self.to_out[0](self.to_v(context))
 
 
+class GatedFeedForward(FeedForward):
+    """diffusers' feed-forward with GEGLU: ``out(a · GELU(g))``, where a and g are two halves of one linear map.
+
+    The map's weights are halved rather than its result: the backward pass then joins two small gradients of weights
+    instead of two large ones of activations.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, activation_fn="geglu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., C) to (..., C)."""
+        proj = self.net[0].proj
+        (value, gate), (value_bias, gate_bias) = proj.weight.chunk(2), proj.bias.chunk(2)
+        gate = functional.gelu(functional.linear(x, gate, gate_bias))
+        return self.net[2](functional.linear(x, value, value_bias) * gate)
+
+
 class TransformerBlock(nn.Module):
     """Self-attention along one axis, the (one-token) cross-attention's result, feed-forward; each a residual.
 
@@ -90,13 +109,13 @@ class TransformerBlock(nn.Module):
     def __init__(self, channels: int, head_dim: int, context_dim: int | None, feed_in: bool) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(channels) if feed_in else None
-        self.ff_in = FeedForward(channels, activation_fn="geglu") if feed_in else None
+        self.ff_in = GatedFeedForward(channels) if feed_in else None
         self.norm1 = nn.LayerNorm(channels)
         self.attn1 = SelfAttention(channels, head_dim)
         self.norm2 = nn.LayerNorm(channels).requires_grad_(False) if context_dim else None
         self.attn2 = OneTokenAttention(channels, context_dim) if context_dim else None
         self.norm3 = nn.LayerNorm(channels)
-        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff = GatedFeedForward(channels)
 
     def cross(self, context: torch.Tensor | None) -> torch.Tensor | None:
         """What the cross-attention adds to every token that sees ``context``, or ``None`` where there is none."""
@@ -163,7 +182,8 @@ class MultiViewTransformer(nn.Module):
         tokens = self._across_frames(tokens, None if condition.view_tokens is None else condition.view_tokens[size])
         return x + self.proj_out(tokens).flatten(0, 2).mT.unflatten(-1, size)
 
-    def _across_views(self, tokens: torch.Tensor, context: torch.Tensor | None, embedding: torch.Tensor) -> torch.Tensor:
+    def _across_views(self, tokens: torch.Tensor, context: torch.Tensor | None,
+                      embedding: torch.Tensor) -> torch.Tensor:
         block = self.temporal_transformer_blocks[0]
         batch, frames, views, pixels, _ = tokens.shape
         mixed = tokens + self.time_pos_embed(embedding)[:, None, :, None]
@@ -174,8 +194,8 @@ class MultiViewTransformer(nn.Module):
             mixed = block(mixed.flatten(2, 3), 2, cross if cross is None or cross.ndim == 1 else cross.squeeze(2))
         else:
             if cross is not None and cross.ndim > 1:
-                # Group g of frame s sees the context of frame (g·T + s) // N: upstream repeats the contexts in an order
-                # other than that of the rows. Released weights need it.
+                # Group g of frame s sees the context of frame (g·T + s) // N: upstream repeats the contexts in an
+                # order other than that of its rows, and the released weights need it.
                 s, g = torch.arange(frames, device=tokens.device), torch.arange(pixels, device=tokens.device)
                 cross = cross[:, (g * frames + s[:, None]) // pixels, 0]                # (B, T, N, 1, C)
             mixed = block(mixed.reshape(batch, frames, pixels, views, -1), 3, cross)

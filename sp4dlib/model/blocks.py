@@ -17,6 +17,17 @@ from sp4dlib.model.conditioning import Conditioning
 EPS = 1e-5      # the official group normalisation; diffusers' video UNet has 1e-6 in most of its residual blocks
 
 
+class TemporalConv(nn.Conv3d):
+    """A 3×1×1 convolution, run as the 3×1 convolution of (images, pixels) that it is: CPUs take half the time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, images, h * w) to the same shape."""
+        return functional.conv2d(x, self.weight[..., 0], self.bias, padding=(1, 0))
+
+
 class TemporalResBlock(nn.Module):
     """Residual block of 3×1×1 convolutions along the flattened (frame, view) axis.
 
@@ -27,18 +38,19 @@ class TemporalResBlock(nn.Module):
     def __init__(self, channels: int, embed_dim: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels, eps=EPS)
-        self.conv1 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        self.conv1 = TemporalConv(channels)
         self.time_emb_proj = nn.Linear(embed_dim, channels)
         self.norm2 = nn.GroupNorm(groups, channels, eps=EPS)
-        self.conv2 = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+        self.conv2 = TemporalConv(channels)
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor, images: int) -> torch.Tensor:
         """``x`` (B * images, C, h, w), ``embedding`` (B * images, E) after SiLU."""
-        x = x.unflatten(0, (-1, images)).transpose(1, 2)                                 # (B, C, images, h, w)
+        size = x.shape[-2:]
+        x = x.flatten(2).unflatten(0, (-1, images)).transpose(1, 2)                      # (B, C, images, h * w)
         shift = self.time_emb_proj(embedding).unflatten(0, (-1, images)).mT              # (B, C, images)
-        h = self.conv1(functional.silu(self.norm1(x))) + shift[..., None, None]
+        h = self.conv1(functional.silu(self.norm1(x))) + shift[..., None]
         h = x + self.conv2(functional.silu(self.norm2(h)))
-        return h.transpose(1, 2).flatten(0, 1)
+        return h.transpose(1, 2).flatten(0, 1).unflatten(-1, size)
 
 
 class SpatioTemporalResBlock(nn.Module):

@@ -27,22 +27,22 @@ OUTSIDE = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2":
            "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
            "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
 
-# Official constructor arguments: the released values, and what each means here (None: only this value is supported,
-# or the argument has no effect on the result).
-OFFICIAL = {
+# Official constructor arguments with the released values: those that have a name here, those of which nothing else is
+# implemented, and those without effect on a loaded network.
+RENAMED = {
     "in_channels": (8, "in_channels"), "out_channels": (4, "out_channels"), "model_channels": (320, "model_channels"),
     "channel_mult": ([1, 2, 4, 4], "channel_mult"), "num_res_blocks": (2, "num_res_blocks"),
     "attention_resolutions": ([4, 2, 1], "attention_resolutions"), "num_head_channels": (64, "head_dim"),
     "context_dim": (1024, "context_dim"), "motion_context_dim": (4, "motion_context_dim"),
 }
 FIXED = {
-    "extra_ff_mix_layer": True, "legacy": False, "num_classes": "sequential", "spatial_transformer_attn_type": "softmax",
-    "time_block_merge_strategy": "learned_with_images", "time_kernel_size": [3, 1, 1], "time_mix_legacy": False,
+    "extra_ff_mix_layer": True, "legacy": False, "num_classes": "sequential",
+    "spatial_transformer_attn_type": "softmax", "time_block_merge_strategy": "learned_with_images", "time_kernel_size": [3, 1, 1], "time_mix_legacy": False,
     "transformer_depth": 1, "use_linear_in_transformer": True, "use_spatial_context": True,
     "use_spatial_transformer": True, "separate_motion_merge_factor": True, "use_motion_attention": True,
     "use_camera_emb": True,
 }
-FREE = ("replicate_time_mix_bug", "time_block_merge_factor", "use_checkpoint")      # no effect on a loaded network
+FREE = ("replicate_time_mix_bug", "time_block_merge_factor", "use_checkpoint")
 
 
 def official_config(config: Mapping) -> dict:
@@ -63,7 +63,7 @@ def official_config(config: Mapping) -> dict:
         If an argument is unknown, or has a value that the released networks do not have and that is not implemented.
     """
     config = dict(config)
-    ours = {name: config.pop(official, default) for official, (default, name) in OFFICIAL.items()}
+    ours = {name: config.pop(official, default) for official, (default, name) in RENAMED.items()}
     ours["attention_mode"] = "pixel_group" if config.pop("use_3d_attention", True) else "view"
     vector = config.pop("adm_in_channels", 1280)
     # 256 + 512 + 512 in the release; another total is shared out in the same proportion, with even sizes.

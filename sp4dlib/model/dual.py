@@ -132,8 +132,8 @@ class DualUNet(ModelMixin, ConfigMixin):
         """
         batch, frames, views = rgb.shape[:3]
         if part.shape != rgb.shape or condition.shape[:2] != (batch, frames) or condition.shape[3:] != rgb.shape[4:]:
-            raise ValueError(f"rgb and part must be (B, T, V, C, H, W) and condition (B, T, C, H, W) of the same sizes; "
-                             f"got {tuple(rgb.shape)}, {tuple(part.shape)} and {tuple(condition.shape)}")
+            raise ValueError(f"rgb and part must be (B, T, V, C, H, W) and condition (B, T, C, H, W) of the same "
+                             f"sizes; got {tuple(rgb.shape)}, {tuple(part.shape)} and {tuple(condition.shape)}")
         if conditioned is not None:
             condition = condition * conditioned.to(condition.dtype)[:, None, None, None, None]
         condition = condition[:, :, None].expand(-1, -1, views, -1, -1, -1)
@@ -142,7 +142,8 @@ class DualUNet(ModelMixin, ConfigMixin):
         rgb, part = self._features(rgb.flatten(0, 2), part.flatten(0, 2), told)
         shape = (batch, frames, views)
         features = (rgb.unflatten(0, shape), part.unflatten(0, shape)) if return_features else None
-        return DualOutput(self.rgb.output(rgb).unflatten(0, shape), self.part.output(part).unflatten(0, shape), features)
+        rgb, part = self.rgb.output(rgb), self.part.output(part)
+        return DualOutput(rgb.unflatten(0, shape), part.unflatten(0, shape), features)
 
     def forward_official(self, inputs: Mapping[str, torch.Tensor], frames: int, views: int) -> torch.Tensor:
         """Evaluate both branches on the input tensors of the official implementation.

@@ -27,7 +27,7 @@ def fold(images: torch.Tensor, factor: int) -> torch.Tensor:
     """
     height, width = images.shape[-2:]
     if factor < 1 or height % factor or width % factor:
-        raise ValueError(f"cannot fold {height}x{width} images in patches of {factor}: choose a factor that divides both")
+        raise ValueError(f"cannot fold {height}x{width} images by {factor}: choose a factor that divides both")
     return functional.pixel_unshuffle(images, factor)
 
 
@@ -50,5 +50,5 @@ def unfold(latents: torch.Tensor, factor: int) -> torch.Tensor:
     """
     channels = latents.shape[-3]
     if factor < 1 or channels % factor**2:
-        raise ValueError(f"{channels} channels are not a multiple of {factor}²: these latents were not folded by {factor}")
+        raise ValueError(f"{channels} channels are no multiple of {factor}²: these latents were not folded by {factor}")
     return functional.pixel_shuffle(latents, factor)

@@ -21,8 +21,8 @@ from sp4dlib.model.conditioning import Conditioning, build_conditioning, conditi
 class MultiViewUNet(ModelMixin, ConfigMixin):
     """A diffusion U-Net for clips of T frames and V views.
 
-    The defaults are the released 2,010,961,338-parameter network, but for the attention mode. All weights that it has are
-    parameters here, also the 62.9 M that cannot have an effect; those do not require gradients.
+    The defaults are the released 2,010,961,338-parameter network, but for the attention mode. All weights that it has
+    are parameters here, also the 62.9 M that cannot have an effect; those do not require gradients.
 
     A new network starts as the identity on its skip connections: the last convolution of every residual block, the
     output projection of every attention layer and the output convolution are zero (as upstream); all blends start at ½.
@@ -72,7 +72,8 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         super().__init__()
         widths = [model_channels * multiple for multiple in channel_mult]
         attended = [2**level in attention_resolutions for level in range(len(widths))]
-        _check_widths(widths, attended, head_dim, norm_groups, attention_mode, (num_noise_level_channels, camera_channels))
+        _check_widths(widths, attended, head_dim, norm_groups, attention_mode,
+                      (num_noise_level_channels, camera_channels))
         embed_dim = 4 * model_channels
         self.gradient_checkpointing = False
         self.time_embedding = TimestepEmbedding(model_channels, embed_dim)
@@ -168,7 +169,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
                   context: torch.Tensor | None, view_latents: torch.Tensor | None,
                   conditioned: torch.Tensor | None) -> Conditioning:
         """Embed the conditions of :meth:`forward`, whose arguments these are."""
-        config, (batch, frames, views) = self.config, sample.shape[:3]
+        config, (batch, frames) = self.config, sample.shape[:2]
         self._check_inputs(sample, timestep, cameras, context, view_latents)
         if conditioned is None:
             conditioned = torch.ones(batch, dtype=torch.bool, device=sample.device)
@@ -290,7 +291,7 @@ def _check_widths(widths: list[int], attended: list[bool], head_dim: int, groups
         raise ValueError(f"attention_mode is {mode!r}; choose one of {', '.join(MODES)}")
     wrong = [width for width in widths if width % groups]
     if wrong:
-        raise ValueError(f"norm_groups={groups} does not divide the widths {wrong}; choose a common divisor of {widths}")
+        raise ValueError(f"norm_groups={groups} does not divide the widths {wrong}; choose a divisor of all {widths}")
     wrong = [width for width, has in zip(widths, [*attended[:-1], True]) if has and width % head_dim]
     if wrong:
         raise ValueError(f"head_dim={head_dim} does not divide the attended widths {wrong}")
