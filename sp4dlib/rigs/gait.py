@@ -15,7 +15,7 @@ DUTY = 0.64         # share of the cycle that a foot stands; above 0.5 it is a w
 
 
 def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0, keys: int = 32,
-         stride: float = 0.52, lift: float = 0.13) -> Animation:
+         stride: float = 0.52, lift: float = 0.16) -> Animation:
     """A walk in place that loops.
 
     Standing toes move backwards at constant speed and constant height, as on a treadmill; swinging toes come

@@ -38,7 +38,7 @@ class Proportions:
     head_radius, snout_length : float
     ear_length : float
     tail_length, tail_radius, tail_angle : float
-        The angle is in degrees above the horizontal, pointing backwards.
+        The angle is in degrees above the horizontal, pointing backwards; raised if the tail would reach the ground.
     coat, belly, marking : str
         sRGB colours, ``#rrggbb``.
     pattern : {"plain", "patches", "spots", "stripes"}
@@ -237,11 +237,13 @@ class _Body:
                  _Cone(joints[1], knots[1], knots[2], 1.25 * w, w), _Cone(joints[2], knots[2], toe, w, 0.95 * w),
                  _Cone(joints[2], toe, toe + [0, -0.16 * w, 0.9 * w], 1.05 * w, 0.88 * w)]
         self.limbs[f"{kind}_{side}"] = (joints, cones, 0.5 * r)
-        self.toes[f"{kind}_{side}"] = np.array([x, 0.0, toe[2] + 0.4 * w])
+        self.toes[f"{kind}_{side}"] = np.array([x, 0.0, toe[2] + w])
 
     def _make_tail(self, p: Proportions) -> None:
-        pitch = np.radians(p.tail_angle)
         base = self.at("pelvis") + [0, 0.35 * p.body_radius, -0.62 * p.body_radius]
+        # A long tail that would reach the ground is held higher; its mean slope is a bend less than the first third's.
+        lowest = -np.arcsin(min(0.75 * base[1] / p.tail_length, 1))
+        pitch = max(np.radians(p.tail_angle), lowest + 0.22)
         parent, at, joints, cones = "pelvis", base, [], []
         for i in range(3):      # each third droops a little more than the one before
             bend = pitch - 0.22 * i
