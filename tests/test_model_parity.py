@@ -97,7 +97,8 @@ def test_euler_run_with_guidance_agrees(name):
         x = torch.cat([piece for half in halves for piece in (half, given["concat"])], 1)
         inputs = {"x": x, "timesteps": (sigma.log() / 4).expand(len(x)), "context": given["crossattn"],
                   "y": given["vector"], "cond_view": given["cond_view"]}
-        return latents / (sigma**2 + 1) - sigma / (sigma**2 + 1).sqrt() * case.model.forward_official(inputs, *case.layout)
+        prediction = case.model.forward_official(inputs, *case.layout)
+        return latents / (sigma**2 + 1) - sigma / (sigma**2 + 1).sqrt() * prediction
 
     for step, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:]), 1):
         free = denoise(sigma, conditions["uncond"])

@@ -5,8 +5,8 @@ of axis and only queries, keys, values and results are ever moved in memory. Par
 ``TransformerSpatioTemporalModel``, with ``motion_*`` for the third block.
 
 The contexts of all cross-attentions hold one token. A softmax over one key is 1, hence
-``attn2(x) = to_out(to_v(context))`` whatever ``x``; queries, keys and ``norm2`` are kept as parameters, for the released
-weights have them, but nothing evaluates them.
+``attn2(x) = to_out(to_v(context))`` whatever ``x``; queries, keys and ``norm2`` are kept as parameters, for the
+released weights have them, but nothing evaluates them.
 """
 
 from __future__ import annotations

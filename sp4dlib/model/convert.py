@@ -37,7 +37,8 @@ RENAMED = {
 }
 FIXED = {
     "extra_ff_mix_layer": True, "legacy": False, "num_classes": "sequential",
-    "spatial_transformer_attn_type": "softmax", "time_block_merge_strategy": "learned_with_images", "time_kernel_size": [3, 1, 1], "time_mix_legacy": False,
+    "spatial_transformer_attn_type": "softmax",
+    "time_block_merge_strategy": "learned_with_images", "time_kernel_size": [3, 1, 1], "time_mix_legacy": False,
     "transformer_depth": 1, "use_linear_in_transformer": True, "use_spatial_context": True,
     "use_spatial_transformer": True, "separate_motion_merge_factor": True, "use_motion_attention": True,
     "use_camera_emb": True,
