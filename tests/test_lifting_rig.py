@@ -49,8 +49,9 @@ def test_rigid_parts_are_driven_exactly():
     source = source.replace(weights=np.eye(len(source.skeleton))[labels])
     new = auto_rig(source, labels=labels, names=source.skeleton.names, width=0)
     _, joint_part = extract_skeleton(source, labels, return_parts=True)
-    walk = retarget(new.skeleton, source, "walk", part_drivers(source, labels, joint_part), fps=20)
-    times = np.arange(21) / 20 * source.animation("walk").duration
+    walk = retarget(new.skeleton, source, "walk", part_drivers(source, labels, joint_part), fps=5)
+    grid = np.arange(6) / 5 * source.animation("walk").duration
+    times = np.union1d(grid, source.animation("walk").tracks[-1].times)         # the source's own keys are kept too
     np.testing.assert_allclose(new.pose(walk, times), source.pose("walk", times), atol=1e-6 * source.size)
 
 

@@ -147,7 +147,7 @@ def retarget(skeleton: Skeleton, source: Rig, animation, drivers, *, fps: float 
     drivers : array_like of int, shape (J,)
         Source joint of each joint of ``skeleton``; -1 follows the parent (:func:`part_drivers`).
     fps : float
-        Keys per second.
+        Keys per second, besides those at the key times of ``animation``.
 
     Returns
     -------
@@ -162,7 +162,7 @@ def retarget(skeleton: Skeleton, source: Rig, animation, drivers, *, fps: float 
                          f"{len(skeleton)} joints; got shape {drivers.shape}, highest {drivers.max()}")
     if drivers[0] < 0:
         raise ValueError("the root joint needs a driver")
-    times = np.linspace(0, chosen.duration, max(int(np.ceil(chosen.duration * fps)), 1) + 1 if chosen.duration else 1)
+    times = _sample_times(chosen, fps)
     motion = source.joint_transforms(chosen, times) @ np.linalg.inv(source.skeleton.bind)
     world = np.empty((len(times), len(skeleton), 4, 4))
     for joint, driver in enumerate(drivers):
@@ -182,3 +182,11 @@ def retarget(skeleton: Skeleton, source: Rig, animation, drivers, *, fps: float 
         for joint in np.flatnonzero(np.abs(values - rest).max((0, 2)) > 1e-7 * (1 + np.abs(rest).max())):
             tracks.append(Track(int(joint), path, times, values[:, joint]))
     return Animation(chosen.name, float(chosen.duration), *still, tuple(tracks))
+
+
+def _sample_times(animation: Animation, fps: float) -> np.ndarray:
+    """A steady grid and the animation's own keys, where its motion may break; seconds, increasing."""
+    grid = np.linspace(0, animation.duration, int(np.ceil(animation.duration * fps)) + 1)
+    keys = np.concatenate([grid, *(track.times for track in animation.tracks)])
+    keys = np.unique(np.round(keys[(keys >= 0) & (keys <= animation.duration)], 6))
+    return keys.astype(np.float64)

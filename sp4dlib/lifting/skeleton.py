@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from sp4dlib.lifting.surface import Borders, Surface, check_labels, part_borders, weld
 from sp4dlib.rigs.rig import Skeleton
 
+PROBES = 1000       # points of a part, evenly taken, whose distance to other shells is measured
 END = "_end"        # suffix of joints that carry no weight and only give the last bone its tip
 
 
@@ -117,7 +118,8 @@ def _part_links(surface: Surface, labels: np.ndarray, borders: Borders, count: i
         return _Links(strength, places)
     points = [surface.vertices[labels == part] for part in range(count)]
     trees = [cKDTree(p) for p in points]
-    gaps = [(trees[a].query(points[b])[0].min(), a, b) for a in range(count) for b in range(a)
+    probes = [p[::-(-len(p) // PROBES)] for p in points]
+    gaps = [(trees[a].query(probes[b])[0].min(), a, b) for a in range(count) for b in range(a)
             if island[a] != island[b]]
     for gap, a, b in sorted(gaps):                      # Kruskal: the narrowest gap first
         if island[a] == island[b]:
