@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from sp4dlib.clips.cameras import Cameras
-from sp4dlib.clips.render import NoOpenGL
+from sp4dlib.clips.engines import NoOpenGL
 from sp4dlib.clips.scene import Scene, cutoff
 
 SAMPLES = 4

@@ -7,7 +7,7 @@ import numpy as np
 from sp4dlib.clips.cameras import FOV, Cameras, fit_cameras
 from sp4dlib.clips.clip import Clip, Parts
 from sp4dlib.clips.parts import kinematic_parts, vertex_areas
-from sp4dlib.clips.render import render
+from sp4dlib.clips.engines import render
 from sp4dlib.clips.scene import Shading
 from sp4dlib.rigs.rig import Animation, Rig
 
@@ -38,7 +38,7 @@ def make_clip(rig: Rig, animation: Animation | str | int | None, times, azimuths
         Vertical field of view in degrees, in (0, 180).
     shading : Shading, optional
     engine : {"auto", "gl", "embree"}
-        As for :func:`~sp4dlib.clips.render.render`.
+        As for :func:`~sp4dlib.clips.engines.render`.
 
     Returns
     -------
@@ -99,8 +99,11 @@ def part_centers(vertices: np.ndarray, faces: np.ndarray, parts: Parts) -> np.nd
 
 def _boxes(vertices: np.ndarray, cameras: Cameras) -> np.ndarray:
     """Lowest and highest corner in the axes of each view, (T, V, 2, 3), of unit-cube vertices (T, N, 3)."""
-    turned = (vertices @ cameras.rotation(view).T for view in range(len(cameras)))
-    return np.stack([np.stack([points.min(1), points.max(1)], axis=1) for points in turned], axis=1)
+    columns = np.ascontiguousarray(vertices.transpose(2, 0, 1))                     # (3, T, N): quick to reduce
+    turned = [np.tensordot(cameras.rotation(view), columns, 1) for view in range(len(cameras))]
+    corners = [np.stack([points.min(2), points.max(2)]) for points in turned]       # V of (2, 3, T)
+    return np.stack(corners).transpose(3, 0, 1, 2)
+
 
 
 def _checked(times, azimuths, elevations, size, fov) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -198,8 +198,10 @@ def _shade(scene: Scene, textures: dict, light: np.ndarray, detail: np.ndarray, 
 
 
 def _levels(image: np.ndarray) -> Texture:
-    level = image.astype(np.float64) / 255
-    level[..., :3] = decode(level[..., :3])
+    """The levels of an sRGB image (h, w, 4) of uint8, each the mean of 2 x 2 texels of the last."""
+    values = np.arange(256) / 255
+    level = np.stack([decode(values)[image[..., c]] if c < 3 else values[image[..., c]] for c in range(4)],
+                     axis=-1, dtype=np.float32)
     levels = [level]
     while max(level.shape[:2]) > 1:
         level = level[:level.shape[0] // 2 * 2 or 1, :level.shape[1] // 2 * 2 or 1]

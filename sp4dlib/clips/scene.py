@@ -61,7 +61,7 @@ class Scene:
     colors : ndarray of float32, shape (N, 4)
         Linear RGBA of the vertices; ones where the mesh has none.
     lights : ndarray of float32, shape (L, 4)
-        Unit direction in unit-cube axes, and strength.
+        Unit direction in unit-cube axes, and strength; at least one row.
     ambient : float
     """
 
@@ -80,12 +80,12 @@ class Scene:
 
 def make_scene(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, cameras: Cameras,
                appearance: Appearance | None, shading: Shading, rest: np.ndarray | None) -> Scene:
-    """Bring checked input (see :func:`sp4dlib.clips.render.render`) into the unit cube and find its normals."""
+    """Bring checked input (see :func:`sp4dlib.clips.engines.render`) into the unit cube and find its normals."""
     appearance = appearance or Appearance((Material(),), np.zeros(len(faces), np.int64))
     matrix = cameras.normalize
     positions = (vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
-    lights = np.zeros((len(shading.lights), 4), np.float32)
+    lights = np.zeros((max(1, len(shading.lights)), 4), np.float32)         # GLSL has no arrays of length 0
     for row, light in zip(lights, shading.lights):
         row[:3] = turn @ light.direction / np.linalg.norm(light.direction)
         row[3] = light.strength
