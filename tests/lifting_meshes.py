@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-from sp4dlib.rigs import Mesh
+from sp4dlib.rigs import Mesh, Rig, quadruped
+
+
+@lru_cache
+def animal(vertices: int = 2500) -> Rig:
+    """The default quadruped, made once."""
+    return quadruped(vertices=vertices)
 
 
 def tube(rings: int = 60, sides: int = 16, length: float = 3.0, radius: float = 0.3, bend: float = 0.0) -> Mesh:

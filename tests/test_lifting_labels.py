@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifting_meshes import joined, thirds, tube, unwelded
+from lifting_meshes import animal, joined, thirds, tube, unwelded
 
 from sp4dlib.clips import fit_cameras, kinematic_parts, make_clip, render
 from sp4dlib.lifting import vertex_labels
 from sp4dlib.lifting.surface import weld
 from sp4dlib.lifting.votes import pixel_votes, spread
-from sp4dlib.rigs import Mesh, quadruped
+from sp4dlib.rigs import Mesh
 from sp4dlib.rigs import assets as registry
 
 
@@ -27,14 +27,14 @@ def maps(mesh, labels, views, size=256):
 
 
 @pytest.fixture(scope="module")
-def animal():
-    rig = quadruped()
+def creature():
+    rig = animal()
     return rig, kinematic_parts(rig)
 
 
 @pytest.mark.parametrize("views, seen_right, right", [(12, 0.995, 0.995), (4, 0.99, 0.98)])     # measured .9996, .998
-def test_labels_of_an_animal(animal, views, seen_right, right):
-    rig, parts = animal
+def test_labels_of_an_animal(creature, views, seen_right, right):
+    rig, parts = creature
     clip = make_clip(rig, None, [0], *ring_of(views), 256, parts=parts)
     labels, votes = vertex_labels(rig.strip(), clip.parts, clip.cameras, return_votes=True)
     seen = votes.any(1)
@@ -55,8 +55,8 @@ def test_labels_of_a_real_wolf(assets, views, right, least_iou):
     assert np.mean(iou) > least_iou
 
 
-def test_moving_frames_see_more_than_one(animal):
-    rig, parts = animal
+def test_moving_frames_see_more_than_one(creature):
+    rig, parts = creature
     times = [0.0, 0.3, 0.6]
     clip = make_clip(rig, "walk", times, [0, 90], 10.0, 128, parts=parts)
     posed = rig.pose("walk", times)
@@ -134,8 +134,8 @@ def test_seam_vertices_share_label_and_votes():
     np.testing.assert_allclose(torn_votes, votes[source], rtol=1e-4, atol=1e-3)
 
 
-def test_noise_is_outvoted_and_specks_are_absorbed(animal):
-    rig, parts = animal
+def test_noise_is_outvoted_and_specks_are_absorbed(creature):
+    rig, parts = creature
     clip = make_clip(rig, None, [0], *ring_of(12), 256, parts=parts)
     rng = np.random.default_rng(0)
     noisy = clip.parts.copy()

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifting_meshes import thirds, tube
+from lifting_meshes import animal, thirds, tube
 from scipy.spatial.transform import Rotation
 
 from sp4dlib.clips import kinematic_parts, make_clip
 from sp4dlib.lifting import auto_rig, extract_skeleton, part_drivers, retarget, wiggle
 from sp4dlib.lifting.motion import rest_pose, split
-from sp4dlib.rigs import Rig, Skeleton, load, quadruped, save
+from sp4dlib.rigs import Rig, Skeleton, load, save
 from sp4dlib.rigs import assets as registry
 from sp4dlib.rigs.rig import compose
 
@@ -29,7 +29,7 @@ def recovered(rig, views=None, width=0.3):
 
 
 def test_auto_rig_from_part_maps_is_a_rig():
-    rig = quadruped(vertices=1500)
+    rig = animal(1500)
     new, parts, _ = recovered(rig, views=6)
     assert isinstance(new, Rig) and new.appearance is rig.appearance and new.name == rig.name
     np.testing.assert_array_equal(new.vertices, rig.vertices)
@@ -44,7 +44,7 @@ def test_auto_rig_from_part_maps_is_a_rig():
 
 
 def test_rigid_parts_are_driven_exactly():
-    source = quadruped(vertices=1500)
+    source = animal(1500)
     labels = source.weights.argmax(1)
     source = source.replace(weights=np.eye(len(source.skeleton))[labels])
     new = auto_rig(source, labels=labels, names=source.skeleton.names, width=0)
@@ -56,7 +56,7 @@ def test_rigid_parts_are_driven_exactly():
 
 
 def test_the_walk_survives_the_circle():
-    rig = quadruped()
+    rig = animal()
     new, parts, joint_part = recovered(rig)
     walk = retarget(new.skeleton, rig, "walk", part_drivers(rig, parts.labels, joint_part))
     times = np.linspace(0, 1, 9)
@@ -76,7 +76,7 @@ def test_a_real_wolf_walks_again(assets):
 
 
 def test_recovered_rig_survives_a_file(tmp_path):
-    rig = quadruped(vertices=1200)
+    rig = animal(1500)
     new, parts, joint_part = recovered(rig)
     walk = retarget(new.skeleton, rig, "walk", part_drivers(rig, parts.labels, joint_part))
     new = new.replace(animations=(*new.animations, walk))
@@ -145,7 +145,7 @@ def test_inputs_of_auto_rig():
 
 
 def test_inputs_of_retarget():
-    rig = quadruped(vertices=1200)
+    rig = animal(1500)
     new, parts, joint_part = recovered(rig)
     drivers = part_drivers(rig, parts.labels, joint_part)
     with pytest.raises(ValueError, match="name the animation"):

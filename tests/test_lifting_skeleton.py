@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from lifting_meshes import joined, thirds, tube, unwelded
+from lifting_meshes import animal, joined, thirds, tube, unwelded
 
 from sp4dlib.clips import kinematic_parts
 from sp4dlib.lifting import extract_skeleton
-from sp4dlib.rigs import Mesh, quadruped
+from sp4dlib.rigs import Mesh
 
 
 def by_name(skeleton):
@@ -36,7 +36,7 @@ def test_joints_of_a_bent_tube_lie_in_its_borders():
 
 
 def test_skeleton_of_an_animal():
-    rig = quadruped()
+    rig = animal()
     parts = kinematic_parts(rig)
     skeleton, joint_part = extract_skeleton(rig, parts.labels, parts.names, return_parts=True)
     true = {frozenset((k, p)) for k, p in enumerate(parts.parents) if p >= 0}
@@ -55,7 +55,7 @@ def test_skeleton_of_an_animal():
 
 
 def test_seams_and_new_ids_change_nothing():
-    rig = quadruped(vertices=1500)
+    rig = animal(1500)
     labels = rig.weights.argmax(1)
     skeleton = extract_skeleton(rig, labels)
     torn, source = unwelded(rig)

@@ -5,13 +5,13 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifting_meshes import joined, thirds, tube, unwelded
+from lifting_meshes import animal, joined, thirds, tube, unwelded
 
 from sp4dlib.lifting import bone_weights, extract_skeleton, harmonic_weights, literal_harmonic_weights
 from sp4dlib.lifting.harmonic import limit_influences
 from sp4dlib.lifting.linear import _solve_superlu, cotangent_laplacian, laplacian, lifted, solve
 from sp4dlib.lifting.surface import part_borders, weld
-from sp4dlib.rigs import Mesh, Skeleton, quadruped
+from sp4dlib.rigs import Mesh, Skeleton
 
 
 def assert_weights(weights, shape):
@@ -74,7 +74,7 @@ def test_band_does_not_depend_on_resolution(rings):
 
 
 def test_literal_formula_is_degenerate():
-    mesh = quadruped(vertices=1500)
+    mesh = animal(1500)
     labels = mesh.weights.argmax(1)
     parts = mesh.weights.shape[1]
     literal = literal_harmonic_weights(mesh, labels, parts=parts)
@@ -83,7 +83,7 @@ def test_literal_formula_is_degenerate():
 
 
 def test_harmonic_weights_beat_rigid_labels_on_an_animal():
-    rig = quadruped()
+    rig = animal()
     labels = rig.weights.argmax(1)
     parts = rig.weights.shape[1]
 
@@ -215,7 +215,7 @@ def test_laplacian_has_constants_in_its_kernel_and_the_surface_as_its_mass(opera
 
 
 def test_both_solvers_agree():
-    surface = weld(quadruped(vertices=1500))
+    surface = weld(animal(1500))
     stiffness, mass = laplacian(surface.vertices, surface.faces)
     matrix = lifted(stiffness, 1e-3)
     right = np.random.default_rng(0).normal(size=(len(mass), 5))
@@ -298,6 +298,6 @@ def test_bone_weights_reach_every_shell():
 
 
 def test_bone_weights_of_an_animal():
-    rig = quadruped()
+    rig = animal()
     error = np.abs(bone_weights(rig, rig.skeleton) - rig.weights).sum(1).mean()
     assert error < 0.32                                             # measured 0.277
