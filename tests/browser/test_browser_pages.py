@@ -95,6 +95,13 @@ def check_media(page) -> None:
         page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState >= 1 && !v.error)")
 
 
+def check_phone(page) -> None:
+    """The text fits a phone: what is wider scrolls in a box of its own."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 391, f"the page is {wide} px wide on a screen of 390"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_is_whole_and_quiet(chromium, book, shots, page_path, scheme):
     with Visit(chromium, scheme) as visit:
@@ -108,16 +115,23 @@ def test_page_is_whole_and_quiet(chromium, book, shots, page_path, scheme):
             assert page.evaluate("document.documentElement.dataset.theme") == scheme
             page.evaluate("window.scrollTo(0, 0)")
             page.screenshot(path=shots / f"{page_path.replace('/', '-')}.{scheme}.png", full_page=True)
+        if scheme == "light":
+            check_phone(page)
         assert visit.complaints() == QUIET
 
 
-def test_phone_shows_the_text_at_full_width(chromium, book, page_path):
-    if page_path.startswith("_modules"):
-        pytest.skip("listings of code scroll sideways by design")
-    with Visit(chromium, "light", size=(390, 844)) as visit:
-        page = visit.open(book / page_path)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 391, f"the page is {wide} px wide on a screen of 390"
+def test_first_page_is_where_the_folder_opens(chromium, book):
+    with Visit(chromium, "light") as visit:
+        page = visit.open(book / "index.html")
+        page.wait_for_url("**/book/intro.html")
+        assert visit.complaints() == QUIET
+
+
+def test_listings_of_code_are_quiet(chromium, book):
+    with Visit(chromium, "dark") as visit:
+        for path in sorted((book / "_modules").rglob("*.html")):
+            visit.open(path)
+            assert visit.complaints() == QUIET, path.name
 
 
 def test_search_page_finds_a_term(chromium, book):
