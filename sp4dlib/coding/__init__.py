@@ -2,6 +2,7 @@
 
 from sp4dlib.coding.colors import MIN_DISTANCE, encode, part_colors
 from sp4dlib.coding.damage import corrupt, resample, resampled_parts
+from sp4dlib.coding.decoding import decode
 from sp4dlib.coding.ids import fold_small_parts
 
-__all__ = ["MIN_DISTANCE", "corrupt", "encode", "fold_small_parts", "part_colors", "resample", "resampled_parts"]
+__all__ = ["MIN_DISTANCE", "corrupt", "decode", "encode", "fold_small_parts", "part_colors", "resample", "resampled_parts"]

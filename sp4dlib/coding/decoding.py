@@ -1,0 +1,175 @@
+"""Part images back to part ids: find the labels that, painted and blurred, give the picture.
+
+A part image that has been through an autoencoder, a sampler or a scaler is no longer flat: it is noisy, and where
+parts meet their colours mix. A mixture of two parts can have exactly the colour of a third, so that no rule which looks
+at single pixels can be right. The model says how the picture came about,
+
+    ``y = B P[x] + n,``
+
+with x the part of each pixel, P the colours (the background among them), B a small blur and n noise, and :func:`decode`
+looks for the x, P and B that explain y best at the price of few borders:
+
+    ``min  |y - B P[x]|^2 / (2 s^2)  +  beta * #{neighbouring pixels with different parts},``
+
+s^2 being the variance of what stays unexplained. Under this model a border needs no third part: the two that meet
+there already predict the mixture. The steps:
+
+1. *Clean pictures* are recognised (few colours, far apart, none a blend of its neighbours) and read off exactly.
+2. *Seeds.* Peaks of the colour histogram of all frames and views together, over a smoothed picture, each pixel weighted
+   by how flat its surroundings are; mixtures hardly count. There may be too many.
+3. *First labels.* The nearest seed at flat pixels; elsewhere the nearest among those that flat pixels nearby have.
+4. *Descent*, in turns: B by a search over Gaussians, P by gradient steps, x by iterated conditional modes (Besag 1986).
+5. *Pruning.* The seed whose loss would raise the error least goes, its pixels to what explains them next best, until
+   as many are left as there are parts, or until each that is left earns its place.
+
+The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
+instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from sp4dlib.coding import explain
+from sp4dlib.coding.colors import MIN_DISTANCE
+from sp4dlib.coding.palette import clean_palette, flatness, pack, seed_colors
+
+log = logging.getLogger(__name__)
+
+SMOOTHNESS = 3.0            # beta, found on clips of training rigs
+FOREGROUND = 20             # levels from white at which a smoothed pixel is not background
+MOST_SEEDS = 160
+EARNS = 150.0               # an unforeseen part must lower the error by that many times 2 s^2
+
+
+def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray | None = None, *,
+           min_distance: float = MIN_DISTANCE, smoothness: float = SMOOTHNESS) -> np.ndarray:
+    """Part ids of part images, jointly over all frames and views.
+
+    Exact on clean pictures, whatever the sizes of the parts; for damaged ones see the module.
+
+    Parameters
+    ----------
+    images : array_like of uint8, shape (..., H, W, 3)
+        Part images of one object; the background is white.
+    num_parts : int, optional
+        How many parts there are; fewer come back if the pictures show fewer. Estimated if left out.
+    colors : array_like, shape (K, 3), optional
+        The parts' colours in [0, 1], if they are known.
+    min_distance : float
+        Least distance of two colours in the code, see :func:`~sp4dlib.coding.part_colors`.
+    smoothness : float
+        The price beta of a border. More smooths noise away, and the thinnest parts with it.
+
+    Returns
+    -------
+    ndarray of int16, shape (..., H, W)
+        -1 is background. With ``colors``, id k is row k. Otherwise ids count parts from 0 by falling number of pixels,
+        equal numbers by colour (red, then green, then blue); they are the true ids up to a renaming.
+
+    Raises
+    ------
+    ValueError
+        On images that are not uint8 with three channels, and on ``num_parts`` or ``colors`` that make no sense.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3:
+        raise ValueError(f"images must be uint8 of shape (..., H, W, 3); got {images.dtype} {images.shape}")
+    if num_parts is not None and (num_parts != int(num_parts) or num_parts < 0):
+        raise ValueError(f"num_parts must be a whole number of parts, 0 or more; got {num_parts}")
+    if colors is not None:
+        colors = np.asarray(colors, np.float64)
+        if colors.ndim != 2 or colors.shape[1] != 3 or not np.all((colors >= 0) & (colors <= 1)):
+            raise ValueError(f"colors must be (K, 3) in [0, 1]; got shape {colors.shape}")
+        colors = np.round(255 * colors)
+    stack = images.reshape(-1, *images.shape[-3:])
+    levels = 255 * min_distance
+    read = _read_clean(stack, num_parts, colors, 0.9 * levels)
+    labels, palette = read if read is not None else _explain(stack, num_parts, colors, levels, smoothness)
+    if colors is None:
+        labels = _rename(labels, palette)
+    return (labels - 1).astype(np.int16).reshape(images.shape[:-1])
+
+
+def _read_clean(stack, num_parts, colors, min_levels) -> tuple[np.ndarray, np.ndarray] | None:
+    """Labels (0 = background) and palette of an undamaged clip; None if it is damaged."""
+    found = clean_palette(stack, num_parts, min_levels)
+    if found is None:
+        return None
+    palette = np.vstack([[[255] * 3], found[(found < 255).any(1)] if colors is None else colors]).astype(np.uint32)
+    codes, known = pack(stack), pack(palette)
+    order = np.argsort(known[1:], kind="stable") + 1
+    place = np.searchsorted(known[order], codes)
+    hit = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(codes.shape, int)
+    labels = np.where(codes == known[0], 0, hit)
+    return (labels, palette) if np.array_equal(known[labels], codes) else None
+
+
+def _explain(stack, num_parts, colors, levels, smoothness) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (0 = background) and palette of a damaged clip."""
+    labels = np.zeros(stack.shape[:-1], np.int32)
+    smooth = explain.blur(stack.astype(np.float32), explain.gaussian_taps(1.0))
+    foreground = ((255 - smooth) ** 2).sum(-1) > FOREGROUND**2
+    if not foreground.any():
+        return labels, np.full((1, 3), 255.0)
+    rows, columns = np.flatnonzero(foreground.any((0, 2))), np.flatnonzero(foreground.any((0, 1)))
+    crop = np.s_[:, max(rows[0] - 4, 0):rows[-1] + 5, max(columns[0] - 4, 0):columns[-1] + 5]
+    picture, smooth, foreground = stack[crop].astype(np.float32), smooth[crop], foreground[crop]
+    flat = flatness(smooth, foreground)
+    # Clipping at 255 darkens a noisy white: take the background as it is.
+    white = picture[~foreground].mean(0) if not foreground.all() else np.full(3, 255)
+    seeds = seed_colors(smooth, flat, foreground, levels / 2, MOST_SEEDS) if colors is None else colors
+    palette = np.vstack([white, seeds]).astype(np.float32)
+    light = explain.blur(picture, explain.gaussian_taps(0.6))
+    first = explain.first_labels(light, flat > 0.3, foreground, palette)
+    state = explain.Explanation(first, palette, explain.gaussian_taps(0.0), smoothness, colors is None)
+    state = explain.fit_blur(picture, state)
+    state = explain.improve(picture, state, foreground)
+    state = explain.fit_blur(picture, explain.improve(picture, state, foreground))
+    if colors is None:
+        state = _prune(picture, state, foreground, num_parts)
+    for _ in range(2):
+        state = explain.improve(picture, state, foreground)
+    labels[crop] = state.labels
+    return labels, state.palette
+
+
+def _prune(picture, state, foreground, num_parts) -> explain.Explanation:
+    """Give up labels until ``num_parts`` are left or, if that is None, until each of them earns its place."""
+    while True:
+        present = np.flatnonzero(np.bincount(state.labels.ravel(), minlength=len(state.palette)))
+        present = present[present > 0]
+        excess = len(present) - (num_parts or 0)
+        if not len(present) or (num_parts is not None and excess <= 0):
+            return state
+        loss, heirs = explain.worth(picture, state)
+        weakest = present[np.argsort(loss[present], kind="stable")]
+        if num_parts is not None:
+            drop = weakest[:(excess + 1) // 2]
+        else:
+            noise = explain.noise_variance(picture - state.render(), foreground)
+            poor = weakest[loss[weakest] < EARNS * 2 * noise]
+            log.debug("%d parts; worth of the weakest %s", len(present), (loss[weakest[:5]] / (2 * noise)).round())
+            if not len(poor):
+                return state
+            drop = poor[:(len(poor) + 1) // 2]                       # in halves: of two that share a part one must stay
+        kept = np.setdiff1d(np.append(present, 0), drop)
+        labels = np.where(np.isin(state.labels, drop), heirs, state.labels)
+        lost = np.isin(labels, drop)                                 # the heir goes too
+        labels[lost] = kept[explain.nearest(state.palette[labels[lost]], state.palette[kept])]
+        number = np.zeros(len(state.palette), np.int32)
+        number[kept] = np.arange(len(kept))
+        state = replace(state, labels=number[labels], palette=state.palette[kept])
+        state = explain.improve(picture, state, foreground)
+
+
+def _rename(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Number parts from 1 by falling size, then by colour; 0 stays."""
+    size = np.bincount(labels.ravel(), minlength=len(palette))[1:]
+    order = np.lexsort((*palette[1:].T[::-1], -size)) + 1
+    number = np.zeros(len(palette), np.int64)
+    number[order] = np.arange(1, len(palette))
+    return number[labels]
