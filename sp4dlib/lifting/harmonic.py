@@ -109,7 +109,7 @@ def band_distance(surface: Surface, labels: np.ndarray, borders: Borders, width:
     rows = np.argsort(borders.loop, kind="stable")
     cuts = np.searchsorted(borders.loop[rows], np.arange(len(borders) + 1))
     for loop in range(len(borders)):
-        if half[loop] <= 0:
+        if half[loop] <= 1e-12 * surface.size:
             continue
         segments = borders.segments[rows[cuts[loop]:cuts[loop + 1]]]
         members = np.concatenate([order[starts[p]:starts[p + 1]] for p in borders.pairs[loop]])
