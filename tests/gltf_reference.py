@@ -37,6 +37,8 @@ class Reference:
         dtype = np.dtype(DTYPES[component])
         stride = self.gltf.bufferViews[view].byteStride or dtype.itemsize * width
         content = self._bytes(view)
+        if stride == dtype.itemsize * width:
+            return np.frombuffer(content, dtype, count * width, offset).reshape(count, width).astype(np.float64)
         return np.array([np.frombuffer(content, dtype, width, offset + i * stride) for i in range(count)], np.float64)
 
     def accessor(self, index: int) -> np.ndarray:

@@ -148,10 +148,13 @@ class _Cone:
 
     def distance(self, p: np.ndarray) -> np.ndarray:
         stretch = np.array([1 / self.width, 1, 1])
-        p, a, b = p * stretch, self.a * stretch, self.b * stretch
-        ab = b - a
-        t = np.clip((p - a) @ ab / max(ab @ ab, 1e-12), 0, 1)
-        return np.linalg.norm(p - a - t[:, None] * ab, axis=1) - (self.ra + (self.rb - self.ra) * t)
+        ab = (self.b - self.a) * stretch
+        offset = (p - self.a) * stretch
+        along, squared = offset @ ab, max(ab @ ab, 1e-12)
+        t = np.clip(along / squared, 0, 1)
+        # |offset - t ab|^2, expanded: most of the time that an animal takes is spent here
+        away = np.einsum("na,na->n", offset, offset) - t * (2 * along - t * squared)
+        return np.sqrt(np.maximum(away, 0)) - (self.ra + (self.rb - self.ra) * t)
 
 
 class _Body:
@@ -269,11 +272,13 @@ class _Body:
         return out
 
     def field(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance, near enough: negative inside."""
+        """Signed distance, near enough: negative inside. The body is symmetric, so its left half tells all."""
+        points = np.concatenate([np.abs(points[:, :1]), points[:, 1:]], 1)
         trunk = self.trunk_distance(points)
         out = trunk
         for limb, (_, _, blend) in self.limbs.items():
-            out = np.minimum(out, _smooth_min(trunk, self.limb_distance(points, limb), blend))
+            if not limb.endswith("_right"):
+                out = np.minimum(out, _smooth_min(trunk, self.limb_distance(points, limb), blend))
         return out
 
 
@@ -303,7 +308,7 @@ def _surface(body: _Body, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     for _ in range(4):
         points = _to_surface(body, points + 0.7 * (neighbours @ points - points), 1)
     points = _to_surface(body, points, 2)
-    gradient = _gradient(body, points)
+    _, gradient = _value_and_gradient(body, points)
     return points, faces, gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
 
 
@@ -330,16 +335,17 @@ def _averaging(faces: np.ndarray, count: int):
     return diags(1 / np.asarray(links.sum(1)).ravel()) @ links
 
 
-def _gradient(body: _Body, points: np.ndarray, eps: float = 1e-4) -> np.ndarray:
-    shifts = eps * np.eye(3)
-    return np.stack([body.field(points + s) - body.field(points - s) for s in shifts], 1) / (2 * eps)
+def _value_and_gradient(body: _Body, points: np.ndarray, eps: float = 1e-4) -> tuple[np.ndarray, np.ndarray]:
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])       # a tetrahedron: four values give both
+    values = np.stack([body.field(points + eps * corner) for corner in corners], 1)
+    return values.mean(1), values @ corners / (4 * eps)
 
 
 def _to_surface(body: _Body, points: np.ndarray, steps: int) -> np.ndarray:
     for _ in range(steps):                  # Newton along the gradient
-        gradient = _gradient(body, points)
+        value, gradient = _value_and_gradient(body, points)
         squared = np.maximum((gradient**2).sum(1), 0.05)
-        points = points - (body.field(points) / squared)[:, None] * gradient
+        points = points - (value / squared)[:, None] * gradient
     return points
 
 
