@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from sp4dlib.clips.cameras import Cameras
+from sp4dlib.clips.cut import Drawable, Group, cut
 from sp4dlib.clips.engines import NoOpenGL
-from sp4dlib.clips.scene import Scene, cutoff
+from sp4dlib.clips.scene import Scene
 
 SAMPLES = 4
 SRGB8_ALPHA8 = 0x8C43
@@ -144,39 +144,6 @@ class Call:
     one_sided: bool
 
 
-@dataclass(frozen=True)
-class Group:
-    """Faces that one draw call can show."""
-
-    faces: slice
-    texture: np.ndarray | None
-    cutoff: float | None
-    one_sided: bool
-
-
-@dataclass(frozen=True)
-class Drawable:
-    """A scene cut so that every triangle has one label and every vertex one material.
-
-    Attributes
-    ----------
-    blend : csr_matrix, shape (M, N)
-        Drawn vertices as means of the scene's.
-    faces : ndarray of int32, shape (F', 3)
-        Sorted by group; the last vertex of each carries its label.
-    labels : ndarray of int32, shape (M,)
-    colors : ndarray of float32, shape (M, 4)
-        Factor of the material times vertex colour.
-    groups : tuple of Group
-    """
-
-    blend: csr_matrix
-    faces: np.ndarray
-    labels: np.ndarray
-    colors: np.ndarray
-    groups: tuple[Group, ...]
-
-
 def device() -> Device:
     """The context of this thread, made on first use.
 
@@ -222,71 +189,6 @@ def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> No
                 part = slice(first, first + tiles)
                 _draw_views(gpu, targets, calls, matrices[part], size)
                 _read(gpu, targets, rgb[t, part], ids[t, part])
-
-
-def cut(scene: Scene) -> Drawable:
-    """Cut triangles along the lines where their label changes, and double vertices that have several materials.
-
-    The share of a label is linear over the triangle, so the border between two labels is the line through the
-    midpoints of the edges that join them; three labels meet in the centroid.
-    """
-    materials = scene.materials
-    pair, corner = np.unique(scene.faces * len(materials) + scene.face_material[:, None], return_inverse=True)
-    source, material = np.divmod(pair, len(materials))
-    faces, labels = corner.reshape(-1, 3), scene.labels[source]
-    factors = np.array([m.base_color for m in materials], np.float32)
-    weights, faces, parent = _split(faces, labels)
-    colors = weights @ (factors[material] * scene.colors[source])
-    columns = csr_matrix((np.ones(len(source), np.float32), (np.arange(len(source)), source)),
-                         shape=(len(source), len(scene.labels)))
-    labels = np.concatenate([labels, np.zeros(weights.shape[0] - len(labels), labels.dtype)])
-    kinds = np.unique(2 * scene.face_material + scene.one_sided, return_inverse=True)
-    keys, texture = [], {}
-    for number, one_sided in zip(*np.divmod(kinds[0], 2)):
-        image = None if scene.uv is None else materials[number].texture
-        keys.append((id(image), cutoff(materials[number]), bool(one_sided)))
-        texture[keys[-1]] = image
-    distinct = list(texture)
-    group = np.array([distinct.index(key) for key in keys])[kinds[1].ravel()[parent]]
-    order = np.argsort(group, kind="stable")
-    ends = np.searchsorted(group[order], np.arange(len(distinct) + 1))
-    groups = tuple(Group(slice(int(a), int(b)), texture[key], *key[1:]) for key, a, b in
-                   zip(distinct, ends[:-1], ends[1:]) if b > a)
-    return Drawable((weights @ columns).tocsr(), faces[order].astype(np.int32), labels.astype(np.int32),
-                    colors.astype(np.float32), groups)
-
-
-def _split(faces: np.ndarray, labels: np.ndarray) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
-    """Vertices as means of the given ones, triangles of one label (that of their last vertex), their old triangle."""
-    count, own = len(labels), labels[faces]
-    different = own != np.roll(own, -1, axis=1)                  # edge k joins corners k and k + 1
-    kinds = different.sum(1)                                     # 0, 2 or 3 edges change label
-    mixed = np.flatnonzero(kinds)
-    a, b = faces[mixed][different[mixed]], np.roll(faces, -1, axis=1)[mixed][different[mixed]]
-    edges, which = np.unique(np.minimum(a, b) * count + np.maximum(a, b), return_inverse=True)
-    middle = np.full((len(faces), 3), -1)
-    middle[different] = count + which.ravel()                    # both walk the triangles in the same order
-    two, three = np.flatnonzero(kinds == 2), np.flatnonzero(kinds == 3)
-    odd = (np.argmin(different[two], axis=1) + 2) % 3            # the corner across from the edge of one label
-    turn = (odd[:, None] + [1, 2, 0]) % 3
-    c0, c1, c2 = np.take_along_axis(faces[two], turn, 1).T
-    _, m1, m0 = np.take_along_axis(middle[two], turn, 1).T       # on the edges c1 c2 and c2 c0
-    d0, d1, d2 = faces[three].T
-    m01, m12, m20 = middle[three].T
-    centre = count + len(edges) + np.arange(len(three))
-    pieces = [(np.flatnonzero(kinds == 0), faces[kinds == 0].T),
-              (two, (m0, m1, c2)), (two, (m1, m0, c1)), (two, (m0, c0, c1)),
-              (three, (m01, centre, d0)), (three, (centre, m20, d0)), (three, (m12, centre, d1)),
-              (three, (centre, m01, d1)), (three, (m20, centre, d2)), (three, (centre, m12, d2))]
-    parent = np.concatenate([old for old, _ in pieces])
-    triangles = np.concatenate([np.stack(list(corners), axis=1) for _, corners in pieces])
-    low, high = np.divmod(edges, count)
-    rows = np.concatenate([np.arange(count), np.repeat(count + np.arange(len(edges)), 2), np.repeat(centre, 3)])
-    columns = np.concatenate([np.arange(count), np.stack([low, high], axis=1).ravel(), faces[three].ravel()])
-    values = np.repeat(np.float32([1, 1 / 2, 1 / 3]), [count, 2 * len(edges), 3 * len(three)])
-    total = count + len(edges) + len(three)
-    order = np.argsort(parent, kind="stable")
-    return csr_matrix((values, (rows, columns)), shape=(total, count)), triangles[order], parent[order]
 
 
 def _matrix(cameras: Cameras, view: int, radius: float) -> bytes:
@@ -340,7 +242,7 @@ def _upload(gpu: Device, drawable: Drawable, scene: Scene, owned: ExitStack):
             content = [_layout(program, moving, position="3f4", normal="3f4"),
                        _layout(program, fixed, color="4f4", uv="2f4", label="i4")]
             array = own(context.vertex_array(program, [c for c in content if len(c) > 2], index, index_element_size=4))
-            first, last = group.faces.start * 3, group.faces.stop * 3
+            first, last = (3 * end for end in (group.whole if kind == "color" else group.pieces))
             listed.append(Call(program, array, first, last - first, textures.get(id(group.texture)),
                                group.cutoff, group.one_sided))
     return moving, calls
