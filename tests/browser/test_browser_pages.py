@@ -122,8 +122,8 @@ def test_page_is_whole_and_quiet(chromium, book, shots, page_path, scheme):
 
 def test_first_page_is_where_the_folder_opens(chromium, book):
     with Visit(chromium, "light") as visit:
-        page = visit.open(book / "index.html")
-        page.wait_for_url("**/book/intro.html")
+        visit.page.goto((book / "index.html").as_uri())
+        visit.page.wait_for_url("**/book/intro.html")
         assert visit.complaints() == QUIET
 
 
