@@ -8,6 +8,7 @@ says what is done here.
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.optimize import linear_sum_assignment
 
 
@@ -105,3 +106,24 @@ def adjusted_rand_index(table: np.ndarray) -> float:
     expected = in_rows * in_columns / total if total else 0.0
     most = (in_rows + in_columns) / 2
     return 1.0 if most == expected else (together - expected) / (most - expected)
+
+
+def interior(true: np.ndarray, size: int = 5) -> np.ndarray:
+    """Pixels away from borders: those whose ``size`` x ``size`` neighbourhood holds a single id.
+
+    Parameters
+    ----------
+    true : array_like of int, shape (..., H, W)
+        Ids, background included.
+    size : int
+        Odd, in pixels. What lies outside the image counts as the pixel nearest to it.
+
+    Returns
+    -------
+    ndarray of bool, shape (..., H, W)
+    """
+    true = np.asarray(true)
+    if true.ndim < 2 or size < 1 or size % 2 == 0:
+        raise ValueError(f"interior needs images (..., H, W) and an odd size; got {true.shape} and {size}")
+    window = (1,) * (true.ndim - 2) + (size, size)
+    return minimum_filter(true, window, mode="nearest") == maximum_filter(true, window, mode="nearest")
