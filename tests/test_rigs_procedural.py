@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from sp4dlib.rigs import Proportions, quadruped, sample_proportions
-from sp4dlib.rigs.procedural import PATTERNS, RANGES
+from sp4dlib.rigs.proportions import PATTERNS, RANGES
 
 LIMBS = ("ear_left", "ear_right", "front_left", "front_right", "hind_left", "hind_right", "tail")
 

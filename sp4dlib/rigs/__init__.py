@@ -2,7 +2,8 @@
 
 from sp4dlib.rigs.examples import example
 from sp4dlib.rigs.gltf import load, save
-from sp4dlib.rigs.procedural import Proportions, quadruped, sample_proportions
+from sp4dlib.rigs.procedural import quadruped
+from sp4dlib.rigs.proportions import Proportions, sample_proportions
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Mesh, Rig, RigError, Skeleton, Track
 
 __all__ = ["Animation", "Appearance", "Material", "Mesh", "Proportions", "Rig", "RigError", "Skeleton", "Track",
