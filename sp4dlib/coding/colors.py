@@ -54,7 +54,7 @@ def part_colors(
         Axes of the code.
     min_distance : float, optional
         By default 1/8 (32 levels of 8 bits), for up to 728 parts; for more, the spacing of the coarsest cubic lattice
-        with more points than parts.
+        with more points than parts. 0 leaves colours where the formula puts them.
 
     Returns
     -------
@@ -100,8 +100,10 @@ def push_apart(colors: np.ndarray, min_distance: float | None = None) -> np.ndar
     side = int(np.ceil(np.cbrt(count + 1) - 1e-9))                 # of the coarsest lattice with room for all
     if min_distance is None:
         min_distance = MIN_DISTANCE if side < 2 else min(MIN_DISTANCE, 1 / (side - 1))
-    if not 0 < min_distance <= 1:
-        raise ValueError(f"min_distance is a share of the colour cube's side, in (0, 1]; got {min_distance}")
+    if not 0 <= min_distance <= 1:
+        raise ValueError(f"min_distance is a share of the colour cube's side, in [0, 1]; got {min_distance}")
+    if min_distance == 0:
+        return colors
     colors = np.round(colors, 9)                                   # noise in the last bits must not pick a direction
     order = np.lexsort(colors.T[::-1])
     moved = _relax(colors[order], min_distance) if count <= RELAXED else None
