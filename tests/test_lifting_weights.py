@@ -251,6 +251,8 @@ def test_bad_width_and_part_count():
         harmonic_weights(mesh, labels, width=-0.1)
     with pytest.raises(ValueError, match="0 .rigid. or more"):
         harmonic_weights(mesh, labels, width=np.nan)
+    with pytest.raises(ValueError, match="each of 3 parts"):
+        harmonic_weights(mesh, labels, width=[0.1, 0.2])
     with pytest.raises(ValueError, match="only 2 parts"):
         harmonic_weights(mesh, labels, parts=2)
 

@@ -55,7 +55,10 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, max_influences: int | None = 
         If the mesh has no faces or is not finite, labels do not fit, or the width is negative.
     """
     surface, welded, count = _prepare(mesh, labels, parts)
-    width = np.broadcast_to(np.asarray(width, np.float64), (count,))
+    width = np.asarray(width, np.float64)
+    if width.shape not in ((), (count,)):
+        raise ValueError(f"width must be one number, or one for each of {count} parts; got shape {width.shape}")
+    width = np.broadcast_to(width, (count,))
     if not np.all(width >= 0):
         raise ValueError(f"width must be 0 (rigid) or more, in radii of the border; got {width.min()}")
     relative = band_distance(surface, welded, part_borders(surface, welded), width)
