@@ -66,10 +66,10 @@ def pack(html: Path, folder: Path) -> int:
         (inner / "notebooks" / chapter.source.name).write_text(text, encoding="utf-8")
     hidden = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("sp4dlib", "data"):
-        shutil.copytree(ROOT / name, inner / name, ignore=hidden)
-    for name in ("pyproject.toml", "LICENSE", "README.md"):
         if (ROOT / name).exists():
-            shutil.copy(ROOT / name, inner / name)
+            shutil.copytree(ROOT / name, inner / name, ignore=hidden)
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
+        shutil.copy(ROOT / name, inner / name)
     (inner / "WORKSHOP.txt").write_text(README, encoding="utf-8")
     archive = Path(shutil.make_archive(str(folder), "zip", folder))
     print(f"The workshop: {archive} ({archive.stat().st_size / 2**20:.0f} MiB)")

@@ -114,7 +114,8 @@ def test_page_is_whole_and_quiet(chromium, book, shots, page_path, scheme):
         if page.query_selector(".bd-article"):
             assert page.evaluate("document.documentElement.dataset.theme") == scheme
             page.evaluate("window.scrollTo(0, 0)")
-            page.screenshot(path=shots / f"{page_path.replace('/', '-')}.{scheme}.png", full_page=True)
+            page.screenshot(path=shots / f"{page_path.replace('/', '-')}.{scheme}.png", full_page=True,
+                            animations="disabled")
         if scheme == "light":
             check_phone(page)
         assert visit.complaints() == QUIET
