@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sp4dlib import coding
 from sp4dlib.clips import Clip, Parts, fit_cameras, kinematic_parts, make_clip, orbit_rotation
-from sp4dlib.rigs import quadruped
+from sp4dlib.clips.parts import border_lengths
+from sp4dlib.rigs import Rig, Skeleton, quadruped
 
 TIMES, AZIMUTHS, ELEVATIONS = [0.0, 0.4, 0.9], [20, 110, 250, 300], [0, 15, -10, 30]
 
@@ -52,6 +53,30 @@ def test_a_weightless_root_joins_its_largest_child():
     parts = kinematic_parts(rig)
     assert parts.names == ("bone 2", "bone 1", "bone 3")
     assert parts.joint_part.tolist() == [0, 1, 0, 2] and parts.parents.tolist() == [-1, 0, 0]
+
+
+def strip(owners, parents):
+    """A flat strip of unit squares, the vertices of column k bound to joint ``owners[k]``."""
+    count = len(owners)
+    vertices = np.array([[x, y, 0.0] for x in range(count) for y in (0, 1)])
+    faces = np.array([f for k in range(0, 2 * count - 2, 2) for f in ((k, k + 2, k + 3), (k, k + 3, k + 1))])
+    joints = len(parents)
+    skeleton = Skeleton(parents, [f"bone {j}" for j in range(joints)], np.tile(np.eye(4), (joints, 1, 1)))
+    return Rig(vertices, faces, np.eye(joints)[np.repeat(owners, 2)], skeleton)
+
+
+def test_a_small_region_goes_to_an_ancestor_that_it_touches_or_else_to_a_neighbour():
+    row = [0, 0, 0, 1, 1, 1, 2, 3, 3, 3]                  # bone 2 lies between 1 and 3
+    far = kinematic_parts(strip(row, [-1, 0, 0, 1]), 0.15)           # its parent, 0, is out of reach
+    assert far.joint_part[2] in (far.joint_part[1], far.joint_part[3]) and len(far) == 3
+    near = kinematic_parts(strip(row, [-1, 0, 1, 2]), 0.15)
+    assert near.joint_part.tolist() == [0, 1, 1, 2] and near.parents.tolist() == [-1, 0, 1]
+
+
+def test_borders_have_their_length():
+    rig = strip([0, 0, 1, 1, 2], [-1, 0, 1])
+    lengths = border_lengths(rig.vertices, rig.faces, rig.weights.argmax(1), 3)
+    np.testing.assert_allclose(lengths, [[0, 1, 0], [1, 0, 1], [0, 1, 0]], atol=1e-12)
 
 
 @settings(deadline=None, max_examples=60)

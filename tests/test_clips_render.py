@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,7 +204,7 @@ def test_visible_points_project_to_pixels_of_their_part():
     ({"faces": np.array([[0, 1, 3]])}, "outside"), ({"faces": np.zeros((0, 3), int)}, "no faces"),
     ({"faces": np.array([[0.0, 1, 2]])}, "integers"), ({"labels": np.array([0, 1])}, "one integer"),
     ({"labels": np.array([0, 1, 40000])}, "32766"), ({"labels": np.array([0, -1, 0])}, "32766"),
-    ({"engine": "cycles"}, "engine"), ({"cameras": front(0)}, "at least 1"),
+    ({"engine": "cycles"}, "engine"), ({"cameras": front(0)}, "1 to"), ({"cameras": front(10**5)}, "1 to"),
     ({"appearance": Appearance((Material(),), np.array([1]))}, "face_material"),
     ({"appearance": Appearance((Material(),), np.array([0]), uv=np.zeros((2, 2)))}, "uv")])
 def test_bad_input_is_refused(change, message):
@@ -246,6 +247,24 @@ def test_a_forked_process_does_not_wait_for_a_context_it_cannot_have(monkeypatch
     with pytest.raises(NoOpenGL, match="spawn"):
         make_clip(arm(), "wave", [0], [0], size=16, engine="gl")
     assert (make_clip(arm(), "wave", [0], [0], size=16).parts >= 0).any()
+
+
+def test_threads_draw_with_contexts_of_their_own():
+    expected = make_clip(arm(), "wave", [0], [0, 60], size=32, engine="gl")
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(make_clip, arm(), "wave", [0], [0, 60], size=32, engine="gl") for _ in range(6)]
+        for job in jobs:
+            np.testing.assert_array_equal(job.result().rgb, expected.rgb)
+            np.testing.assert_array_equal(job.result().parts, expected.parts)
+
+
+def test_part_borders_leave_no_trace_in_colour():
+    rig = quadruped(0, vertices=1000)
+    posed, cameras = rig.pose("walk", [0.1]), fit_cameras(rig.vertices, [40], [10], 96)
+    labels = np.random.default_rng(0).integers(0, 50, len(rig.vertices))
+    one, _ = render(posed, rig.faces, labels, cameras, rig.appearance)
+    two, _ = render(posed, rig.faces, np.zeros_like(labels), cameras, rig.appearance)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_vertices_may_have_several_materials():

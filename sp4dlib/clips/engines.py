@@ -14,6 +14,7 @@ from sp4dlib.rigs.rig import Appearance
 
 ENGINES = ("auto", "gl", "embree")
 BACKGROUND = -1
+LARGEST = 8192                # pixels of an image side that every OpenGL 4 driver can draw
 CHUNK = 32                    # frames that are shaded and uploaded at once: bounds memory, not results
 
 log = logging.getLogger(__name__)
@@ -104,8 +105,8 @@ def _checked(vertices, faces, labels, cameras, appearance):
             array = getattr(appearance, name)
             if array is not None and np.shape(array) != (count, width):
                 raise ValueError(f"{name} must be ({count}, {width}); got {np.shape(array)}")
-    if int(cameras.size) != cameras.size or cameras.size < 1:
-        raise ValueError(f"the image size must be a whole number of pixels, at least 1; got {cameras.size}")
+    if int(cameras.size) != cameras.size or not 1 <= cameras.size <= LARGEST:
+        raise ValueError(f"the image size must be a whole number of pixels, 1 to {LARGEST}; got {cameras.size}")
     return vertices, faces.astype(np.int64), labels.astype(np.int64)
 
 

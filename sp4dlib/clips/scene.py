@@ -40,8 +40,8 @@ class Shading:
     at the vertices and interpolated, in sRGB where there is no texture.
     """
 
-    lights: tuple[Light, ...] = (Light((-0.55, 0.85, 0.75), 0.85), Light((0.9, 0.25, -0.35), 0.4))
-    ambient: float = 0.18
+    lights: tuple[Light, ...] = (Light((-0.35, 1.0, 0.7), 1.0), Light((0.9, 0.1, -0.2), 0.3))
+    ambient: float = 0.12
 
 
 @dataclass(frozen=True)
