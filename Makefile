@@ -11,6 +11,8 @@ else
   SETUP := $(PYTHON) tools/setup_env.py
 endif
 
+IN_BOOK = start=$$(date +%s) && $(SETUP) && SP4D_STARTED=$$start $(RUN) -m tools.book
+
 .PHONY: help setup book test workshop measure lock clean
 .DEFAULT_GOAL := help
 
@@ -20,17 +22,17 @@ help:           ## this list
 setup:          ## install everything (book and test do it by themselves)
 	@$(SETUP)
 
-book: setup     ## execute what changed, render the book, print its path and the minutes
-	@$(RUN) -m tools.book build
+book:           ## execute what changed, render the book, print its path and the minutes
+	@$(IN_BOOK) build
 
-test: setup     ## lint, unit tests, chapters, strict build, offline check, browser test
-	@$(RUN) -m tools.book test
+test:           ## lint, unit tests, chapters, strict build, offline check, browser test
+	@$(IN_BOOK) test
 
-workshop: setup ## zip the offline book and the chapters without solutions
-	@$(RUN) -m tools.book workshop
+workshop:       ## zip the offline book and the chapters without solutions
+	@$(IN_BOOK) workshop
 
-measure: setup  ## run each chapter alone; write its minutes and memory into data/results and its card
-	@$(RUN) -m tools.book measure
+measure:        ## run each chapter alone; write its minutes and memory into data/results and its card
+	@$(IN_BOOK) measure
 
 lock:           ## resolve the ranges in a fresh environment and write requirements/lock.txt
 	@$(PYTHON) tools/make_lock.py

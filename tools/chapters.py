@@ -169,7 +169,8 @@ def execute(chapters: list[Chapter], tree: Path, profile: str, *, jobs: int = 2,
             path.unlink(missing_ok=True)
     if not stale and not tests:
         return 0
-    threads = max(1, (os.cpu_count() or 1) // max(1, min(jobs, len(stale))))
+    busy = jobs if tests else max(1, min(jobs, len(stale)))
+    threads = max(1, (os.cpu_count() or 1) // busy)
     environment = {
         **os.environ,
         "SP4D_PROFILE": profile,
@@ -181,9 +182,7 @@ def execute(chapters: list[Chapter], tree: Path, profile: str, *, jobs: int = 2,
     EXECUTED.mkdir(parents=True, exist_ok=True)
     notebooks = [str(tree / f"{chapter.page}.ipynb") for chapter in stale]
     command = [sys.executable, "-m", "pytest", "-p", "tools.chapter_meter", "-n", str(jobs), "--dist", "worksteal",
-               "--nbmake", "--overwrite", f"--nbmake-timeout={CELL_LIMIT[profile]}", "-q" if not tests else "-v"]
-    if not tests:
-        command += ["-p", "no:cacheprovider"]
+               "--nbmake", "--overwrite", f"--nbmake-timeout={CELL_LIMIT[profile]}"]
     status = subprocess.run(command + notebooks + (["tests"] if tests else []), cwd=ROOT, env=environment).returncode
     for chapter in stale:
         _keep(chapter, profile, tree)
