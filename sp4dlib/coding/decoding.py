@@ -19,8 +19,9 @@ there already predict the mixture. The steps:
    by how flat its surroundings are; mixtures hardly count. There may be too many.
 3. *First labels.* The nearest seed at flat pixels; elsewhere the nearest among those that flat pixels nearby have.
 4. *Descent*, in turns: B by a search over Gaussians, P by gradient steps, x by iterated conditional modes (Besag 1986).
-5. *Pruning.* The seed whose loss would raise the error least goes, its pixels to what explains them next best, until
-   as many are left as there are parts, or until each that is left earns its place.
+5. *Pruning.* The seeds whose loss would raise the error least go, their pixels to what explains them next best, until
+   as many are left as there are parts, or, if that is unknown, until each that is left lowers the error by enough and
+   has an inside, which a line of mixtures along a border has not.
 
 The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
 instead.
@@ -42,7 +43,9 @@ log = logging.getLogger(__name__)
 SMOOTHNESS = 3.0            # beta, found on clips of training rigs
 FOREGROUND = 20             # levels from white at which a smoothed pixel is not background
 MOST_SEEDS = 160
-EARNS = 150.0               # an unforeseen part must lower the error by that many times 2 s^2
+# With an unknown number of parts, a part must lower the error by that many times 2 s^2, and that share of its pixels
+# must lie inside it. A stray mixture is a line along a border and has no inside. Found on clips of training rigs.
+EARNS, CORE = 150.0, 0.2
 
 
 def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray | None = None, *,
@@ -151,8 +154,9 @@ def _prune(picture, state, foreground, num_parts) -> explain.Explanation:
             drop = weakest[:(excess + 1) // 2]
         else:
             noise = explain.noise_variance(picture - state.render(), foreground)
-            poor = weakest[loss[weakest] < EARNS * 2 * noise]
-            log.debug("%d parts; worth of the weakest %s", len(present), (loss[weakest[:5]] / (2 * noise)).round())
+            doubtful = (loss < EARNS * 2 * noise) | (explain.core_share(state.labels, len(loss)) < CORE)
+            poor = weakest[doubtful[weakest]]
+            log.debug("%d parts, %d of them doubtful", len(present), len(poor))
             if not len(poor):
                 return state
             drop = poor[:(len(poor) + 1) // 2]                       # in halves: of two that share a part one must stay

@@ -215,6 +215,12 @@ def mean_by_label(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndar
     return np.stack([np.bincount(flat, values[:, c], count) / size for c in range(3)], -1).astype(np.float32)
 
 
+def core_share(labels: np.ndarray, count: int) -> np.ndarray:
+    """Share of each label's pixels that have only their own kind round them, (count,)."""
+    size = np.bincount(labels.ravel(), minlength=count)
+    return 1 - np.bincount(labels.ravel(), borders(labels).ravel(), count) / np.maximum(size, 1)
+
+
 def worth(picture: np.ndarray, state: Explanation) -> tuple[np.ndarray, np.ndarray]:
     """By how much the squared error grows if a label is given up, and what would replace it, pixel by pixel.
 
