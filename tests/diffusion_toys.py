@@ -1,8 +1,10 @@
 """Small things that the diffusion tests share."""
 
 import numpy as np
+import torch
 
 from sp4dlib.clips import Clip, fit_cameras
+from sp4dlib.model import DualUNet
 
 NAMES = ("body", "head", "tail")
 
@@ -27,3 +29,16 @@ def toy_clip(frames=5, views=4, size=16, seed=0):
             parts[frame, view, row - 2:row + 3, column - 2:column + 3] = part
             rgb[frame, view, row - 2:row + 3, column - 2:column + 3] = (250 * (part == np.arange(3))).astype(np.uint8)
     return Clip(rgb, parts, centers, boxes, cameras, NAMES, np.array([-1, 0, 0]), times, f"toy {seed}")
+
+
+def tiny_model(seed=0, blank=False):
+    """A dual network of a few thousand weights; ``blank`` keeps the zero initialisation, with which it answers 0."""
+    torch.manual_seed(seed)
+    model = DualUNet(in_channels=24, out_channels=12, model_channels=8, channel_mult=(1,), num_res_blocks=1,
+                     attention_resolutions=(), head_dim=8, context_dim=None, motion_context_dim=None,
+                     num_noise_level_channels=4, camera_channels=4, norm_groups=4)
+    if not blank:
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.2)
+    return model
