@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp4dlib.model import BiDiFuse, DualUNet, MultiViewUNet, fold, unfold
-from sp4dlib.model.attention import MODES, MultiViewTransformer
+from sp4dlib.model.attention import MODES, GatedFeedForward, MultiViewTransformer
 from sp4dlib.model.blocks import TemporalConv
 from sp4dlib.model.conditioning import camera_angles, condition_vector, sinusoid
 
@@ -330,10 +330,39 @@ def test_impossible_configurations_are_refused(change, message):
     ({"sample": torch.zeros(B, T, V, 6, 5, 4)}, "multiples of 2"),
     ({"cameras": torch.zeros(B, V + 1, 2)}, r"cameras must have shape \(2, 2, 2\)"),
     ({"timestep": torch.zeros(())}, r"timestep must have shape \(2,\)"),
+    ({"conditioned": torch.ones(1, dtype=torch.bool)}, r"conditioned must have shape \(2,\)"),
     ({"context": torch.zeros(B, T + 1, 5)}, "context must have shape")])
 def test_inputs_that_do_not_fit_are_refused(unet, change, message):
     with pytest.raises(ValueError, match=message):
         unet(**(single() | change))
+
+
+def test_official_inputs_that_do_not_fit_are_refused(unet):
+    with pytest.raises(ValueError, match="lack timesteps, y; there are x"):
+        unet.forward_official({"x": torch.zeros(6, 6, 4, 4)}, T, V)
+    inputs = {"x": torch.zeros(7, 6, 4, 4), "timesteps": torch.zeros(7), "y": torch.zeros(7, 24)}
+    with pytest.raises(ValueError, match="7 images are not whole clips of 3 frames x 2 views"):
+        unet.forward_official(inputs, T, V)
+
+
+def test_wrapped_feed_forward_maps_take_part():
+    """What LoRA does: the map is replaced by a module that adds to its result."""
+    class Wrapped(torch.nn.Module):
+        def __init__(self, base):
+            super().__init__()
+            self.base, self.weight, self.bias = base, base.weight, base.bias
+
+        def forward(self, x):
+            return self.base(x) + 1
+
+    torch.manual_seed(0)
+    layer, x = GatedFeedForward(8), torch.randn(3, 8)
+    with torch.no_grad():
+        plain = layer(x)
+    torch.testing.assert_close(layer(x), plain)
+    layer.net[0].proj = Wrapped(layer.net[0].proj)
+    value, gate = layer.net[0].proj(x).chunk(2, -1)
+    torch.testing.assert_close(layer(x), layer.net[2](value * torch.nn.functional.gelu(gate)))
 
 
 def test_branches_of_different_sizes_are_refused(dual):

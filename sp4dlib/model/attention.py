@@ -79,8 +79,8 @@ class OneTokenAttention(nn.Module):
 class GatedFeedForward(FeedForward):
     """diffusers' feed-forward with GEGLU: ``out(a · GELU(g))``, where a and g are two halves of one linear map.
 
-    The map's weights are halved rather than its result: the backward pass then joins two small gradients of weights
-    instead of two large ones of activations.
+    In training the map's weights are halved rather than its result: the backward pass then joins two small gradients of
+    weights instead of two large ones of activations. (Not where the map was wrapped, by LoRA for instance.)
     """
 
     def __init__(self, channels: int) -> None:
@@ -89,6 +89,8 @@ class GatedFeedForward(FeedForward):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., C) to (..., C)."""
         proj = self.net[0].proj
+        if type(proj) is not nn.Linear or not torch.is_grad_enabled():
+            return super().forward(x)
         (value, gate), (value_bias, gate_bias) = proj.weight.chunk(2), proj.bias.chunk(2)
         gate = functional.gelu(functional.linear(x, gate, gate_bias))
         return self.net[2](functional.linear(x, value, value_bias) * gate)

@@ -170,7 +170,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
                   conditioned: torch.Tensor | None) -> Conditioning:
         """Embed the conditions of :meth:`forward`, whose arguments these are."""
         config, (batch, frames) = self.config, sample.shape[:2]
-        self._check_inputs(sample, timestep, cameras, context, view_latents)
+        self._check_inputs(sample, timestep, cameras, context, view_latents, conditioned)
         if conditioned is None:
             conditioned = torch.ones(batch, dtype=torch.bool, device=sample.device)
         elif context is not None or view_latents is not None:
@@ -185,6 +185,9 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
 
     def official_condition(self, inputs: Mapping[str, torch.Tensor], frames: int, views: int) -> Conditioning:
         """Embed the conditions of :meth:`forward_official`, whose arguments these are."""
+        missing = [name for name in ("x", "timesteps", "y") if name not in inputs]
+        if missing:
+            raise ValueError(f"the official inputs lack {', '.join(missing)}; there are {', '.join(inputs) or 'none'}")
         x, context, view_latents = inputs["x"], inputs.get("context"), inputs.get("cond_view")
         if len(x) % (frames * views):
             raise ValueError(f"{len(x)} images are not whole clips of {frames} frames x {views} views")
@@ -233,7 +236,8 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
                 if 2**level in self.config.attention_resolutions or level == last]
 
     def _check_inputs(self, sample: torch.Tensor, timestep: torch.Tensor, cameras: torch.Tensor,
-                      context: torch.Tensor | None, view_latents: torch.Tensor | None) -> None:
+                      context: torch.Tensor | None, view_latents: torch.Tensor | None,
+                      conditioned: torch.Tensor | None) -> None:
         if sample.ndim != 6 or sample.shape[3] != self.config.in_channels:
             raise ValueError(f"sample must be (B, T, V, {self.config.in_channels}, H, W); got {tuple(sample.shape)}")
         batch, frames, views, _, height, width = sample.shape
@@ -242,6 +246,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
             raise ValueError(f"latents of {height}x{width} cannot be halved {len(self.config.channel_mult) - 1} times: "
                              f"make both sides multiples of {factor}")
         expected = {"timestep": (timestep, (batch,)), "cameras": (cameras, (batch, views, 2)),
+                    "conditioned": (conditioned, (batch,)),
                     "context": (context, (batch, frames, self.config.context_dim)),
                     "view_latents": (view_latents, (batch, views, self.config.motion_context_dim, height, width))}
         for name, (given, shape) in expected.items():
