@@ -159,9 +159,11 @@ def test_callback_sees_and_replaces_latents(pipeline, frames):
 def test_the_crop_uses_the_stored_fill(pipeline):
     picture = np.zeros((60, 100, 4), np.uint8)
     picture[10:30, 60:90] = (0, 0, 0, 255)
-    shown = SP4DPipeline(pipeline.unet, pipeline.scheduler, image_size=80, num_frames=2, fill=0.5).preprocess(picture)
+    pipe = SP4DPipeline(pipeline.unet, pipeline.scheduler, image_size=80, num_frames=2, fill=0.5)
+    shown = pipe.preprocess(picture)
     columns = np.flatnonzero((shown[0].mean(-1) < 128).any(0))
-    assert shown.shape == (1, 80, 80, 3) and len(columns) == pytest.approx(40, abs=1) and columns[0] == pytest.approx(20, 1)
+    assert shown.shape == (1, 80, 80, 3)
+    assert len(columns) == pytest.approx(40, abs=1) and columns[0] == pytest.approx(20, abs=1)
 
 
 def test_nominal_cameras_put_the_unit_ball_at_the_fill():
@@ -171,10 +173,11 @@ def test_nominal_cameras_put_the_unit_ball_at_the_fill():
 
 
 @pytest.mark.parametrize("options, match", [
-    ({"azimuths": [0, 1], "elevations": [0, 0, 0]}, "one elevation"), ({"azimuths": [], "elevations": []}, "one elevation"),
-    ({"azimuths": [np.nan], "elevations": 0}, "finite"), ({"output_type": "jpg"}, "output_type"),
-    ({"num_frames": 3}, "1 to 2 frames"), ({"num_frames": 0}, "1 to 2 frames"),
-    ({"image": np.zeros((3, 8, 8, 3), np.uint8)}, "1 to 2 frames"), ({"image": np.zeros((8, 9, 3), np.uint8)}, "square")])
+    ({"azimuths": [0, 1], "elevations": [0, 0, 0]}, "one elevation"),
+    ({"azimuths": [], "elevations": []}, "one elevation"), ({"azimuths": [np.nan], "elevations": 0}, "finite"),
+    ({"output_type": "jpg"}, "output_type"), ({"num_frames": 3}, "1 to 2 frames"),
+    ({"num_frames": 0}, "1 to 2 frames"), ({"image": np.zeros((3, 8, 8, 3), np.uint8)}, "1 to 2 frames"),
+    ({"image": np.zeros((8, 9, 3), np.uint8)}, "square")])
 def test_bad_calls_are_named(pipeline, frames, options, match):
     arguments = {"image": frames, "azimuths": AZIMUTHS, "elevations": ELEVATIONS, "crop": False} | options
     with pytest.raises(ValueError, match=match):
