@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sp4dlib import coding
 from sp4dlib.clips import Clip, Parts, fit_cameras, kinematic_parts, make_clip, orbit_rotation
+from sp4dlib.clips.make import part_centers
 from sp4dlib.clips.parts import border_lengths
 from sp4dlib.rigs import Rig, Skeleton, quadruped
 
@@ -147,6 +148,13 @@ def test_a_box_arm_has_known_centers():
     clip = make_clip(arm((1, 1)), "wave", [0, 1], [0], size=32)
     back = (clip.centers - clip.cameras.normalize[:3, 3]) @ np.linalg.inv(clip.cameras.normalize[:3, :3]).T
     np.testing.assert_allclose(back, [[[0, 0, 0], [2, 0, 0]]] * 2, atol=1e-12)      # bone 1 turns about its own box
+
+
+def test_parts_without_area_or_vertices_still_have_a_centre():
+    vertices = np.array([[[0, 0, 0], [1, 0, 0], [0, 1, 0], [4, 4, 4], [6, 4, 4]]], float)
+    parts = Parts(np.array([0, 0, 0, 1, 1]), np.arange(3), np.array([-1, 0, 0]), ("face", "loose", "none"))
+    centers = part_centers(vertices, np.array([[0, 1, 2]]), parts)
+    np.testing.assert_allclose(centers[0], [[1 / 3, 1 / 3, 0], [5, 4, 4], vertices[0].mean(0)])
 
 
 def test_select_equals_a_clip_made_anew(rig, clip):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from sp4dlib.clips.cameras import FOV, Cameras, fit_cameras
 from sp4dlib.clips.clip import Clip, Parts
@@ -86,15 +87,17 @@ def part_centers(vertices: np.ndarray, faces: np.ndarray, parts: Parts) -> np.nd
     ndarray, shape (T, K, 3)
         A part without area has the plain mean of its vertices, one without vertices the mean of all.
     """
-    frames, count = len(vertices), len(parts)
-    weights = vertex_areas(vertices, faces)
-    centers = np.empty((frames, count, 3))
-    for k in range(count):
-        own = parts.labels == k
-        points, share = (vertices[:, own], weights[:, own]) if own.any() else (vertices, weights)
-        share = np.where(share.sum(1, keepdims=True) > 0, share, 1.0)
-        centers[:, k] = np.einsum("tn,tnc->tc", share, points) / share.sum(1)[:, None]
-    return centers
+    count = vertices.shape[1]
+    members = csr_matrix((np.ones(count), (parts.labels, np.arange(count))), shape=(len(parts), count))
+    weights = vertex_areas(vertices, faces).T                                       # (N, T)
+    points = np.ascontiguousarray(vertices.transpose(1, 2, 0))                      # (N, 3, T)
+    area = members @ weights                                                        # (K, T)
+    total = (members @ (points * weights[:, None]).reshape(count, -1)).reshape(len(parts), 3, -1)
+    sizes = np.asarray(members.sum(1))                                              # (K, 1)
+    plain = (members @ points.reshape(count, -1)).reshape(total.shape) / np.maximum(sizes, 1)[:, None]
+    plain[sizes[:, 0] == 0] = points.mean(0)
+    centers = np.where(area[:, None] > 0, total / np.where(area > 0, area, 1)[:, None], plain)
+    return np.ascontiguousarray(centers.transpose(2, 0, 1))
 
 
 def _boxes(vertices: np.ndarray, cameras: Cameras) -> np.ndarray:

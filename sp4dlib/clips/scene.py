@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from sp4dlib.clips.cameras import Cameras
+from sp4dlib.clips.parts import face_vectors
 from sp4dlib.rigs.rig import Appearance, Material
 
 SEAM = 15.0         # degrees: copies of a vertex whose normals differ by less lie on a texture seam, not on an edge
@@ -175,12 +176,8 @@ def vertex_normals(positions: np.ndarray, faces: np.ndarray, incidence: csr_matr
     ndarray of float32, shape (T, N, 3)
         Zero at vertices without area.
     """
-    columns = np.ascontiguousarray(positions.transpose(1, 2, 0), np.float32)     # (N, 3, T): faces gather whole rows
-    a, b, c = (columns[faces[:, k]] for k in range(3))
-    b, c = b - a, c - a
-    cross = np.stack([b[:, 1] * c[:, 2] - b[:, 2] * c[:, 1], b[:, 2] * c[:, 0] - b[:, 0] * c[:, 2],
-                      b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]], axis=1)            # (F, 3, T)
-    total = (incidence @ cross.reshape(len(faces), -1)).reshape(columns.shape)
+    across = face_vectors(positions.astype(np.float32, copy=False), faces)
+    total = (incidence @ across.reshape(len(faces), -1)).reshape(-1, 3, len(positions))
     total /= np.maximum(np.sqrt((total * total).sum(1, keepdims=True)), 1e-30)
     return np.ascontiguousarray(total.transpose(2, 0, 1))
 
