@@ -26,13 +26,17 @@ class Visit:
         self.failed: list[str] = []
         self.console: list[str] = []
         self.page.on("request", self._request)
-        self.page.on("requestfailed", lambda request: self.failed.append(request.url))
+        self.page.on("requestfailed", self._failed)
         self.page.on("console", lambda message: message.type == "error" and self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
 
     def _request(self, request) -> None:
         if not request.url.startswith(OWN):
             self.elsewhere.append(request.url)
+
+    def _failed(self, request) -> None:
+        if "ERR_ABORTED" not in (request.failure or ""):       # left behind when the browser went to the next page
+            self.failed.append(request.url)
 
     def open(self, path: Path):
         self.page.goto(path.as_uri(), wait_until="load")
