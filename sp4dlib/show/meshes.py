@@ -34,6 +34,12 @@ def _face_colors(faces: np.ndarray, labels, colors) -> list[str]:
     return _rgb_strings(colors if len(colors) == len(faces) else colors[faces].mean(axis=1))
 
 
+def _weld(rows: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of one vertex for each distinct row (N, D), and the faces over these: half the payload of a page."""
+    _, index, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return index, inverse.reshape(-1)[faces]
+
+
 def _layout(fig, points: np.ndarray, title: str, alt: str, height: int) -> None:
     low, high = points.reshape(-1, 3).min(0), points.reshape(-1, 3).max(0)
     pad = 0.05 * (high - low).max()
@@ -90,11 +96,15 @@ def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | 
     if labels is None and colors is None:
         labels = np.zeros(poses.shape[1], int)
 
+    painted = _face_colors(faces, labels, colors)
+    index, faces = _weld(poses.transpose(1, 0, 2).reshape(poses.shape[1], -1), faces)
+    poses = poses[:, index]
+
     def place(vertices):
         return dict(x=vertices[:, 0], y=vertices[:, 1], z=vertices[:, 2])
 
     data = [go.Mesh3d(**place(poses[0]), i=faces[:, 0], j=faces[:, 1], k=faces[:, 2], lighting=LIGHT,
-                      facecolor=_face_colors(faces, labels, colors), flatshading=True, hoverinfo="skip",
+                      facecolor=painted, flatshading=True, hoverinfo="skip",
                       lightposition=dict(x=1000, y=2000, z=3000), opacity=1 if skeleton is None else 0.45)]
     if skeleton is not None:
         moving = np.repeat(skeleton.joints[None], len(poses), axis=0) if joints is None else np.asarray(joints)
@@ -144,6 +154,8 @@ def weights_viewer(vertices, faces, weights, names: Sequence[str], *, title: str
 
     vertices, faces = np.asarray(vertices, np.float32), np.asarray(faces)
     weights = np.asarray(weights, np.float32)
+    index, faces = _weld(np.concatenate([vertices, weights], axis=1), faces)
+    vertices, weights = vertices[index], weights[index]
     fig = go.Figure(go.Mesh3d(
         x=vertices[:, 0], y=vertices[:, 1], z=vertices[:, 2], i=faces[:, 0], j=faces[:, 1], k=faces[:, 2],
         intensity=weights[:, 0], cmin=0, cmax=1, colorscale="Cividis", lighting=LIGHT, flatshading=False,
