@@ -5,4 +5,5 @@ from sp4dlib.coding.damage import corrupt, resample, resampled_parts
 from sp4dlib.coding.decoding import decode
 from sp4dlib.coding.ids import fold_small_parts
 
-__all__ = ["MIN_DISTANCE", "corrupt", "decode", "encode", "fold_small_parts", "part_colors", "resample", "resampled_parts"]
+__all__ = ["MIN_DISTANCE", "corrupt", "decode", "encode", "fold_small_parts", "part_colors", "resample",
+           "resampled_parts"]

@@ -35,9 +35,9 @@ def part_colors(
     The push. All colours, and white as one that cannot move, end at least ``min_distance`` apart (Euclidean, in units
     of the cube's side). Every pair that is too close is parted along its line, half each, and moved points are kept in
     the cube; colours that collide with nothing stay where they are. Should that not settle within a fixed number of
-    steps, or with more than 128 parts, each colour takes its own point of a cubic lattice of sufficient spacing, at the least total squared
-    movement. The result does not depend on the order of the parts (parts with equal centres aside, which nothing but
-    their order tells apart) and is the same on every call.
+    steps, or with more than 128 parts, each colour takes its own point of a cubic lattice of sufficient spacing, at the
+    least total squared movement. The result does not depend on the order of the parts (parts with equal centres aside,
+    which nothing but their order tells apart) and is the same on every call.
 
     Parameters
     ----------
@@ -137,7 +137,8 @@ def _relax(colors: np.ndarray, distance: float) -> np.ndarray | None:
         # Aim one part in a hundred too far, so that the end is reached in finitely many steps.
         short = np.where(length < distance, 1.01 * distance - length, 0) * share
         # A little sideways: points in a row that fills the cube could never leave their line.
-        direction = np.where(length[..., None] > 1e-6, between / np.maximum(length, 1e-6)[..., None] + 0.05 * ties, ties)
+        direction = between / np.maximum(length, 1e-6)[..., None] + 0.05 * ties
+        direction = np.where(length[..., None] > 1e-6, direction, ties)
         move = (short[..., None] * direction).sum(1)
         move /= np.maximum(1, (short > 0).sum(1) / 2)[:, None]     # in a crowd, full steps would overshoot
         points[1:] = np.clip(points[1:] + move[1:], 0, 1)
@@ -180,7 +181,7 @@ def encode(parts: np.ndarray, colors: np.ndarray) -> np.ndarray:
     if not np.issubdtype(parts.dtype, np.integer):
         raise ValueError(f"parts must be integers (-1 is background); got {parts.dtype}")
     if parts.size and (parts.min() < -1 or parts.max() >= len(colors)):
-        raise ValueError(f"parts hold ids from {parts.min()} to {parts.max()}, but there are {len(colors)} colours: ids "
-                         f"must lie in -1..{len(colors) - 1}")
+        raise ValueError(f"parts hold ids from {parts.min()} to {parts.max()}, but there are {len(colors)} colours: "
+                         f"ids must lie in -1..{len(colors) - 1}")
     table = np.vstack([np.round(colors * 255), [[255] * 3]]).astype(np.uint8)       # index -1 is the last row
     return table[parts]

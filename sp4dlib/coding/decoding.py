@@ -11,7 +11,8 @@ looks for the x, P and B that explain y best at the price of few borders:
 
     ``min  |y - B P[x]|^2 / (2 s^2)  +  beta * #{neighbouring pixels with different parts},``
 
-s^2 being the variance of what stays unexplained. Under this model a border needs no third part: the two that meet
+s^2 being the variance of what stays unexplained (with an allowance where colours differ much, for a B that is not
+quite the true blur). Under this model a border needs no third part: the two that meet
 there already predict the mixture. The steps:
 
 1. *Clean pictures* are recognised (few colours, far apart, none a blend of its neighbours) and read off exactly.

@@ -17,6 +17,7 @@ WIDE = tuple((dy, dx) for dy in range(-2, 3) for dx in range(-2, 3))
 SPARSE = WIDE[::2]           # every second pixel of 5 x 5
 REACH = 2                    # pixels; the widest of these neighbourhoods
 BLURS = (0.0, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.5)
+MISFIT = 0.08                # error of the rendering at a border, as a share of the step in colour there
 FAINT = 0.004                # share of a pixel's change that need not be followed until the next full rendering
 
 
@@ -64,13 +65,10 @@ def blur(picture: np.ndarray, taps: np.ndarray) -> np.ndarray:
     for axis in (1, 2):
         length = picture.shape[axis]
         padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in range(picture.ndim)], "edge")
-
-        def part(shift):
-            return padded[(slice(None),) * axis + (slice(reach + shift, reach + shift + length),)]
-
-        picture = taps[0] * part(0)
+        moved = [padded[(slice(None),) * axis + (slice(start, start + length),)] for start in range(2 * reach + 1)]
+        picture = taps[0] * moved[reach]
         for d in range(1, reach + 1):
-            both = part(-d) + part(d)
+            both = moved[reach - d] + moved[reach + d]
             both *= taps[d]
             picture += both
     return picture
@@ -112,19 +110,21 @@ def borders(labels: np.ndarray) -> np.ndarray:
 
 
 def first_labels(picture: np.ndarray, flat: np.ndarray, foreground: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Nearest colour at flat pixels; elsewhere the nearest among those that a flat pixel close by has."""
+    """Nearest colour at flat pixels; elsewhere the nearest among those that a known pixel close by has.
+
+    Known are first the flat pixels, then those that learned from them; a slope can be wider than the neighbourhood.
+    """
     labels = np.zeros(picture.shape[:-1], np.int32)
     labels[foreground] = nearest(picture[foreground], palette)
-    unsure = foreground & ~flat
-    known = np.where(unsure, np.int32(-1), labels)
-    at = np.flatnonzero(unsure)
-    around = neighbours(known, at, WIDE)                                          # (m, 25)
-    cost = ((picture.reshape(-1, 3)[at][:, None] - palette[around]) ** 2).sum(-1)
-    cost[around < 0] = np.inf
-    best = np.argmin(cost, axis=1)[:, None]
-    found = np.isfinite(np.take_along_axis(cost, best, 1))[:, 0]
-    labels.ravel()[at[found]] = np.take_along_axis(around, best, 1)[found, 0]
-    return labels
+    known = np.where(foreground & ~flat, np.int32(-1), labels)
+    for _ in range(3):
+        at = np.flatnonzero(known < 0)
+        around = neighbours(known, at, WIDE)                                      # (m, 25)
+        cost = ((picture.reshape(-1, 3)[at][:, None] - palette[around]) ** 2).sum(-1)
+        cost[around < 0] = np.inf
+        best = np.argmin(cost, axis=1)[:, None]
+        known.ravel()[at] = np.take_along_axis(around, best, 1)[:, 0]             # still -1 where nothing is known
+    return np.where(known < 0, labels, known)
 
 
 def fit_blur(picture: np.ndarray, state: Explanation) -> Explanation:
@@ -144,6 +144,10 @@ def noise_variance(residual: np.ndarray, foreground: np.ndarray) -> float:
 def improve(picture: np.ndarray, state: Explanation, foreground: np.ndarray, sweeps: int = 2) -> Explanation:
     """One step for the palette, then ``sweeps`` of iterated conditional modes for the labels.
 
+    A pair of neighbours with different labels costs ``2 beta (s^2 + (MISFIT c)^2)``: s^2 is the variance of the noise, c
+    the greatest step in colour round the pixel. B is only nearly the true blur, and where colours differ much an error
+    of the rendering must not pass for evidence of a third part.
+
     Changing pixel x from label a to b changes the squared error by ``k |d|^2 - 2 d . q(x)``, with d the difference of
     the two colours, q the residual blurred once more (half the negative gradient) and k the energy of the blur kernel.
     Each label's colour takes a gradient step: the mean of q over its pixels. Only pixels at a border of their label
@@ -153,7 +157,11 @@ def improve(picture: np.ndarray, state: Explanation, foreground: np.ndarray, swe
     labels, palette = state.labels.copy(), state.palette
     residual = picture - state.render()
     gradient = blur(residual, state.taps)
-    price = 2 * state.smoothness * noise_variance(residual, foreground)
+    noise = noise_variance(residual, foreground)
+
+    def price(contrast):
+        return 2 * state.smoothness * (noise + (MISFIT**2) * contrast)
+
     if state.learn:
         step = mean_by_label(gradient, labels, len(palette))
         palette = palette + step
@@ -173,6 +181,8 @@ def _visit(labels, palette, gradient, at, taps, price) -> None:
     """Give each pixel ``at`` the best label among those around it, in place."""
     around, now = neighbours(labels, at, FAR), labels.ravel()[at]
     cost = _change(palette, gradient, at, now, around, taps)
+    step = palette[around[:, :len(NEAR)]] - palette[now][:, None]
+    price = price(np.einsum("mcd,mcd->mc", step, step).max(1) / 3)
     for i in range(len(FAR)):
         cost[:, i] += price * (around[:, :len(NEAR)] != around[:, i, None]).sum(1)
     best = np.argmin(cost, axis=1)
@@ -187,7 +197,8 @@ def _change(palette, gradient, at, now, then, taps) -> np.ndarray:
     """Change of the squared error when pixels ``at`` go from labels ``now`` (m,) to each of ``then`` (m, c)."""
     energy = float(taps[0] ** 2 + 2 * (taps[1:] ** 2).sum()) ** 2
     step = palette[then] - palette[now][:, None]                                  # (m, c, 3)
-    return energy * np.einsum("mcd,mcd->mc", step, step) - 2 * np.einsum("mcd,md->mc", step, gradient.reshape(-1, 3)[at])
+    slope = np.einsum("mcd,md->mc", step, gradient.reshape(-1, 3)[at])
+    return energy * np.einsum("mcd,mcd->mc", step, step) - 2 * slope
 
 
 def _spread(gradient, at, step, taps) -> None:

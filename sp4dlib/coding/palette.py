@@ -44,12 +44,8 @@ def _blends(images: np.ndarray, packed: np.ndarray, codes: np.ndarray) -> np.nda
     height, width = packed.shape[-2:]
     mixed = np.zeros(packed.shape, bool)
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        def shifted(sign):
-            rows = slice(1 + sign * dy, height - 1 + sign * dy)
-            columns = slice(1 + sign * dx, width - 1 + sign * dx)
-            return values[..., rows, columns, :]
-
-        start, here, end = shifted(-1), shifted(0), shifted(1)
+        start, here, end = (values[..., 1 + s * dy:height - 1 + s * dy, 1 + s * dx:width - 1 + s * dx, :]
+                            for s in (-1, 0, 1))
         along = end - start
         length = np.maximum((along**2).sum(-1), 1e-6)
         share = ((here - start) * along).sum(-1) / length

@@ -28,12 +28,12 @@ def segmentation_scores(predicted: np.ndarray, true: np.ndarray) -> dict:
     Returns
     -------
     dict
-        ``miou``, ``f1``, ``macc``: means over the true parts of IoU, of the harmonic mean of pixel precision and recall,
-        and of recall; 0 for a part without a match. Predicted part pixels on true background count against IoU and F1.
-        ``ari``: adjusted Rand index (Hubert and Arabie 1985) on the pixels of the true parts; needs no matching, and
-        predicted background is one more cluster. ``num_parts``, ``num_predicted``: true and predicted parts that count.
-        ``ids``: the true ids, ascending; ``matched``: the predicted id of each, -1 where it has none; ``iou``: the IoU of
-        each.
+        ``miou``, ``f1``, ``macc``: means over the true parts of IoU, of the harmonic mean of pixel precision and
+        recall, and of recall; 0 for a part without a match. Predicted part pixels on true background count against
+        IoU and F1. ``ari``: adjusted Rand index (Hubert and Arabie 1985) on the pixels of the true parts; needs no
+        matching, and predicted background is one more cluster. ``num_parts``, ``num_predicted``: true and predicted
+        parts that count. ``ids``: the true ids, ascending; ``matched``: the predicted id of each, -1 where it has
+        none; ``iou``: the IoU of each.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def segmentation_scores(predicted: np.ndarray, true: np.ndarray) -> dict:
     first = true if true.ndim < 3 else true.reshape(-1, *true.shape[-2:])[:1]
     seen = np.unique(first[first >= 0])
     if not len(seen):
-        raise ValueError("image 0 shows no true part, so there is nothing to score; is background -1 and every part >= 0?")
+        raise ValueError("image 0 shows no true part, so there is nothing to score; are part ids >= 0?")
     rows, columns, table = contingency(predicted, true)
     counted = np.isin(columns, seen)
     table, background = table[:, counted], table[:, columns < 0].sum(1)        # (P, K), (P,)
