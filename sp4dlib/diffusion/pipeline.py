@@ -18,7 +18,7 @@ from sp4dlib.clips import Cameras
 from sp4dlib.clips.cameras import FOV
 from sp4dlib.diffusion.data import camera_angles, to_images, to_model
 from sp4dlib.diffusion.images import as_frames, crop_to_object, on_white, resize
-from sp4dlib.diffusion.train import show_progress
+from sp4dlib.diffusion.training import show_progress
 from sp4dlib.model import DualUNet
 
 
