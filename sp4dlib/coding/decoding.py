@@ -22,9 +22,9 @@ there already predict the mixture. The steps:
 4. *Descent*, in turns: B by a search over Gaussians, P by gradient steps, x by iterated conditional modes (Besag 1986).
 5. *More seeds.* Pixels that are still far from explained vote for colours that were missed: thin parts have no flat
    pixels.
-6. *Pruning.* The seeds whose loss would raise the error least go, their pixels to what explains them next best, until
-   as many are left as there are parts, or, if that is unknown, until each that is left lowers the error by enough and
-   has an inside, which a line of mixtures along a border has not.
+6. *Pruning.* Seeds go, their pixels to what explains them next best: first those that are in doubt because they lower
+   the error by little or have no inside, as a line of mixtures along a border has none, then those whose loss would
+   raise the error least; until as many are left as there are parts, or, if that is unknown, until none is in doubt.
 
 The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
 instead.
@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 SMOOTHNESS = 3.0            # beta, found on clips of training rigs
 FOREGROUND = 20             # levels from white at which a smoothed pixel is not background
 MOST_SEEDS = 160
-# With an unknown number of parts, a part must lower the error by that many times 2 s^2, and that share of its pixels
-# must lie inside it. A stray mixture is a line along a border and has no inside. Found on clips of training rigs.
+# A label is doubtful unless it lowers the error by that many times 2 s^2, and that share of its pixels lies inside it:
+# a stray mixture is a line along a border and has no inside. Found on clips of training rigs.
 EARNS, CORE = 150.0, 0.2
 
 
@@ -161,7 +161,7 @@ def _add_missing(picture, light, state, levels) -> explain.Explanation:
 
 
 def _prune(picture, state, foreground, num_parts, levels) -> explain.Explanation:
-    """Give up labels until ``num_parts`` are left or, if that is None, until each of them earns its place.
+    """Give up labels until ``num_parts`` are left or, if that is None, until none of them is doubtful.
 
     Of two colours nearer than half the least distance, white among them, at most one is a part: the other goes first.
     """
@@ -173,17 +173,14 @@ def _prune(picture, state, foreground, num_parts, levels) -> explain.Explanation
             return state
         loss, heirs = explain.worth(picture, state)
         loss = np.where(_doubles(state, loss, levels / 2), 0, loss)
-        weakest = present[np.argsort(loss[present], kind="stable")]
-        if num_parts is not None:
-            drop = weakest[:(excess + 1) // 2]
-        else:
-            noise = explain.noise_variance(picture - state.render(), foreground)
-            doubtful = (loss < EARNS * 2 * noise) | (explain.core_share(state.labels, len(loss)) < CORE)
-            poor = weakest[doubtful[weakest]]
-            log.debug("%d parts, %d of them doubtful", len(present), len(poor))
-            if not len(poor):
+        noise = explain.noise_variance(picture - state.render(), foreground)
+        doubtful = (loss < EARNS * 2 * noise) | (explain.core_share(state.labels, len(loss)) < CORE)
+        order = present[np.lexsort((loss[present], ~doubtful[present]))]
+        if num_parts is None:
+            excess = int(doubtful[present].sum())
+            if not excess:
                 return state
-            drop = poor[:(len(poor) + 1) // 2]                       # in halves: of two that share a part one must stay
+        drop = order[:(excess + 1) // 2]           # in halves: pixels of those that go may save others, or their double
         kept = np.setdiff1d(np.append(present, 0), drop)
         labels = np.where(np.isin(state.labels, drop), heirs, state.labels)
         lost = np.isin(labels, drop)                                 # the heir goes too
