@@ -18,7 +18,7 @@ def test_the_untrained_network_answers_its_noisy_input():
     for answer, given in zip((out.rgb, out.part), noisy):
         gain = ((answer * given).sum() / given.square().sum()).item()
         assert gain == pytest.approx(0.7, abs=0.02)
-        assert (answer - gain * given).std() < 0.05                    # what group normalisation adds and takes
+        assert (answer - gain * given).std() < 0.1 * answer.std()          # what group normalisation adds and takes
     assert torch.equal(model.rgb.conv_in.weight[:24], model.part.conv_in.weight[:24])
 
 
@@ -37,11 +37,12 @@ def test_narrow_networks_cannot_pass_noise_through(monkeypatch):
 
 
 def test_a_few_steps_learn():
-    """A third of the ``ci`` recipe already brings the loss on fixed held-out noise below 0.7 of its start."""
+    """A quarter of the ``ci`` recipe, on half its batch: the held-out loss falls below 0.7 of its start."""
     rig = quadruped()
     clip = make_clip(rig, 0, [0.0, 0.25, 0.5, 0.75], [0, 90, 180, 270], 10, size=nano.SIZE)
     data, config = ClipTensors([clip], nano.FRAMES, nano.VIEWS), nano.nano_config("ci")
-    held, model = make_heldout(data, 2, 4, p_mean=config.p_mean, p_std=config.p_std), nano.nano_model()
+    held, model = make_heldout(data, 1, 4, p_mean=config.p_mean, p_std=config.p_std), nano.nano_model()
     start = heldout_loss(model, held)
-    result = train(model, data, nano.nano_config("ci", steps=config.steps // 3), progress=False)
+    short = nano.nano_config("ci", steps=config.steps // 4, batch_size=config.batch_size // 2)
+    result = train(model, data, short, progress=False)
     assert heldout_loss(result.ema, held) < 0.7 * start
