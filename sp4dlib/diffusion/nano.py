@@ -45,7 +45,7 @@ def nano_config(name: str | None = None, **changes) -> TrainConfig:
     **changes
         Fields of `TrainConfig` to replace.
     """
-    steps = {"ci": 60, "cpu": 400, "gpu": 1500}[name or profile.current().name]
+    steps = {"ci": 40, "cpu": 400, "gpu": 1500}[name or profile.current().name]
     config = TrainConfig(steps=steps, batch_size=2, learning_rate=3e-3, warmup=10, ema=0.98, p_mean=P_MEAN, p_std=P_STD,
                          condition_dropout=0.1, log_every=20, evaluate_every=20)
     return replace(config, **changes)
