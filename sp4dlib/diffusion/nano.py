@@ -18,7 +18,7 @@ from sp4dlib.model import DualUNet, MultiViewUNet
 
 LATENTS = 12            # channels of an RGB image folded 2x
 NANO_MODEL = dict(in_channels=2 * LATENTS, out_channels=LATENTS, model_channels=32, channel_mult=(1, 2, 2),
-                  num_res_blocks=1, attention_resolutions=(), head_dim=16, context_dim=None, motion_context_dim=None,
+                  num_res_blocks=1, attention_resolutions=(4,), head_dim=16, context_dim=None, motion_context_dim=None,
                   attention_mode="joint", num_noise_level_channels=16, camera_channels=32, norm_groups=8)
 SIZE, FRAMES, VIEWS = 32, 2, 4
 P_MEAN, P_STD = 0.0, 1.2
