@@ -7,7 +7,7 @@ from sp4dlib.diffusion.nano import NANO_MODEL, nano_config, nano_model, nano_pip
 from sp4dlib.diffusion.pipeline import SP4DPipeline, SP4DPipelineOutput, euler_scheduler, guidance_weights
 from sp4dlib.diffusion.training import Heldout, TrainConfig, TrainResult, heldout_loss, make_heldout, train
 
-__all__ = ["NANO_MODEL", "Batch", "ClipTensors", "Heldout", "Loss", "Pair", "SP4DPipeline", "SP4DPipelineOutput", "TrainConfig",
-           "TrainResult", "camera_angles", "clip_tensors", "crop_to_object", "denoise", "denoising_loss",
-           "euler_scheduler", "guidance_weights", "heldout_loss", "karras_sigmas", "make_heldout", "nano_config",
-           "nano_model", "nano_pipeline", "to_images", "to_model", "train"]
+__all__ = ["NANO_MODEL", "Batch", "ClipTensors", "Heldout", "Loss", "Pair", "SP4DPipeline", "SP4DPipelineOutput",
+           "TrainConfig", "TrainResult", "camera_angles", "clip_tensors", "crop_to_object", "denoise",
+           "denoising_loss", "euler_scheduler", "guidance_weights", "heldout_loss", "karras_sigmas", "make_heldout",
+           "nano_config", "nano_model", "nano_pipeline", "to_images", "to_model", "train"]
