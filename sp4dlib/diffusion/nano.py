@@ -22,7 +22,7 @@ NANO_MODEL = dict(in_channels=2 * LATENTS, out_channels=LATENTS, model_channels=
                   attention_mode="joint", num_noise_level_channels=16, camera_channels=32, norm_groups=8)
 SIZE, FRAMES, VIEWS = 32, 2, 4
 P_MEAN, P_STD = 0.0, 1.2
-SIGMA_MIN, SIGMA_MAX = 0.05, 80.0
+SIGMA_MIN, SIGMA_MAX = 0.05, 20.0       # training draws few levels above: ln 20 is 2.5 deviations from P_MEAN
 
 
 def nano_model(seed: int = 0) -> DualUNet:
