@@ -94,7 +94,7 @@ def rgba(image: Image.Image, name="a picture") -> np.ndarray:
 def _video(path: Path) -> Iterator[np.ndarray]:
     import imageio_ffmpeg
 
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", output_params=["-vsync", "0"])
+    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
     try:
         width, height = next(reader)["size"]
         for data in reader:
