@@ -8,49 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import errors
-from model_parity_files import ParityFile
-from official_reference import Decoder, KLEncoder, VisionTransformer, randomise
+from official_files import PARITY, Official
+from official_reference import Decoder, KLEncoder, VisionTransformer
 from safetensors.torch import load_file, save_file
 
 from sp4dlib.model import MultiViewUNet, convert, encoders, official
 
-PARITY = {"sp4d": "sp4d_nano", "sv4d2": "sv4d2_nano", "sv4d2_8views": "sv4d2_8views_nano"}
-WIDTHS = dict(ch=32, ch_mult=(1, 2, 3), num_res_blocks=1)
-SIZES = {"vae": {"block_out_channels": (32, 64, 96), "layers_per_block": 1},
-         "image_encoder": {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2,
-                           "num_attention_heads": 4, "image_size": 28, "patch_size": 7, "projection_dim": 24}}
-TOWER = dict(width=32, layers=2, heads=4, image=28, patch=7, out=24)
-
 transformers = pytest.importorskip("transformers", reason="the image encoder needs the extra `official`")
-
-
-class Official:
-    """The modules of a small release, their file's content, and the sizes to load it with."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        parity = ParityFile(PARITY[kind])
-        self.unet, self.inputs, self.sample = parity.weights, parity.part("in."), parity.tensors["out.sample"]
-        self.layout = parity.layout
-        self.config = SIZES | {"unet": parity.config["network"]}
-        generator = torch.Generator().manual_seed(7)
-        self.encoder = randomise(KLEncoder(**WIDTHS), generator)
-        self.decoder = randomise(Decoder(**WIDTHS), generator)
-        self.tower = randomise(VisionTransformer(**TOWER), generator)
-        self.state = {f"model.diffusion_model.{name}": weight for name, weight in self.unet.items()}
-        self.state |= {f"first_stage_model.decoder.{name}": value for name, value in self.decoder.state_dict().items()}
-        for i in (1, 4, 5):
-            self.state |= {f"conditioner.embedders.{i}.encoder.{name}": value.clone()
-                           for name, value in self.encoder.state_dict().items()}
-        self.state |= {f"conditioner.embedders.0.open_clip.model.visual.{name}": value
-                       for name, value in self.tower.state_dict().items()}
-
-    def write(self, folder: Path, name: str | None = None, **changes: torch.Tensor | None) -> Path:
-        """The file, with some tensors replaced, added, or (None) left out."""
-        state = {key: value for key, value in (self.state | changes).items() if value is not None}
-        path = folder / (name or f"{self.kind}.safetensors")
-        save_file({key: value.contiguous() for key, value in state.items()}, path)
-        return path
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +130,7 @@ def test_the_network_alone_can_be_read_and_written(sv4d2, tmp_path):
 
 def test_all_that_does_not_fit_is_one_error_with_the_name_of_the_file(sv4d2, tmp_path):
     visual = "conditioner.embedders.0.open_clip.model.visual."
-    changes = {"first_stage_model.decoder.conv_in.bias": None, visual + "proj": torch.zeros(24, 32),
+    changes = {"first_stage_model.decoder.conv_in.bias": None, visual + "proj": torch.zeros(32, 40),
                "model.diffusion_model.surplus": torch.zeros(1)}
     path = sv4d2.write(tmp_path, **changes)
     with pytest.raises(ValueError) as caught:
@@ -175,7 +139,7 @@ def test_all_that_does_not_fit_is_one_error_with_the_name_of_the_file(sv4d2, tmp
     assert message.startswith("sv4d2.safetensors: ")
     assert "1 missing (first_stage_model.decoder.conv_in.bias)" in message
     assert "1 unexpected (model.diffusion_model.surplus)" in message
-    assert f"1 misshapen ({visual}proj (24, 32) (expected (32, 24)))" in message
+    assert f"1 misshapen ({visual}proj (32, 40) (expected (40, 32)))" in message
 
 
 def test_encoders_that_are_not_copies_are_refused(sv4d2, tmp_path):

@@ -96,7 +96,8 @@ def third_party_imports(folder: Path) -> dict[str, Path]:
 
 def test_every_package_that_the_library_imports_is_declared():
     distributions = importlib.metadata.packages_distributions()
-    runtime = set(ranges(PROJECT["dependencies"])) | {"ipython"}      # IPython comes with ipywidgets
+    used = [line for extra, lines in EXTRAS.items() if extra not in ("book", "test") for line in lines]
+    runtime = set(ranges([*PROJECT["dependencies"], *used])) | {"ipython"}      # IPython comes with ipywidgets
     undeclared = {
         name: path.relative_to(ROOT).as_posix()
         for name, path in third_party_imports(ROOT / "sp4dlib").items()
