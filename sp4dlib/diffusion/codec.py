@@ -36,7 +36,7 @@ def encode(images: np.ndarray, vae=None, chunk: int = 8) -> Tensor:
         return to_model(images)
     pixels = to_pixels(images.reshape(-1, *images.shape[-3:])).to(vae.dtype)
     latents = in_chunks(lambda part: vae.encode(part.to(vae.device)).latent_dist.mode(), pixels, chunk)
-    return latents.float().mul(vae.config.scaling_factor).unflatten(0, images.shape[:-3])
+    return latents.float().mul(vae.config.scaling_factor).reshape(*images.shape[:-3], *latents.shape[1:])
 
 
 def decode(latents: Tensor, vae=None, chunk: int = 4) -> np.ndarray:
@@ -62,12 +62,11 @@ def embed(images: np.ndarray, image_encoder, chunk: int = 8) -> Tensor:
     -------
     Tensor, shape (T, D)
     """
-    parameter = next(image_encoder.parameters())
     pixels = antialiased_resize(to_pixels(images), image_encoder.config.image_size)
     mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     pixels = ((pixels + 1) / 2 - mean) / std
-    return in_chunks(lambda part: image_encoder(part.to(parameter.device)).image_embeds, pixels.to(parameter.dtype),
-                     chunk)
+    return in_chunks(lambda part: image_encoder(part.to(image_encoder.device)).image_embeds,
+                     pixels.to(image_encoder.dtype), chunk)
 
 
 def antialiased_resize(images: Tensor, size: int) -> Tensor:

@@ -79,6 +79,6 @@ def sample_window(unet, scheduler, condition: Tensor, inputs: dict[str, Tensor |
         if after_step is not None:
             latents = after_step(step, timestep, latents)
     if not torch.isfinite(latents).all():
-        raise FloatingPointError(f"the network's answers are not finite in {condition.dtype}; load the pipeline with "
-                                 "torch_dtype=torch.bfloat16 or torch.float32, or check the weights")
+        raise FloatingPointError(f"the network's answers are not finite in {condition.dtype}; run the network "
+                                 "in bfloat16 or float32, or check the weights")
     return latents if held is None else held.at(latents, noise, 0.0)
