@@ -291,7 +291,8 @@ class OfficialUNet(nn.Module):
     def embed(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(images, 4 · model_channels)."""
         timesteps = inputs["timesteps"]
-        str(timesteps[0].data.cpu().numpy())    # upstream formats a message with it at every call: devices wait here
+        if not timesteps.is_meta:
+            str(timesteps[0].data.float().cpu().numpy())    # upstream formats a message with it: devices wait here
         steps = sinusoid(timesteps, self.model_channels).to(inputs["x"].dtype)
         return self.time_embed(steps) + self.label_emb(inputs["y"])
 
