@@ -96,6 +96,8 @@ def add_generate(commands) -> None:
         "float32)")
     add("--offload", action="store_true", help="keep on the GPU only the part of the model that works")
     add("--sequential-guidance", action="store_true", help="less memory, a little slower")
+    add("--chunk-tokens", type=int, metavar="N", help="less memory: tokens that the network's feed-forward layers take "
+        "at once, such as 16384 (default: all)")
     add("--chunk", type=int, default=4, metavar="N", help="images that the VAE takes at once (default: 4)")
     add("--fps", type=float, default=12.0, help="of the videos that are written (default: 12)")
     add("--quiet", action="store_true", help="no progress bar")
@@ -142,6 +144,8 @@ def generate(args: argparse.Namespace) -> None:
     pipeline = load_pipeline(args.model, device, args.dtype, args.offload)
     if args.solver:
         pipeline.set_solver(args.solver)
+    if args.chunk_tokens is not None:
+        pipeline.enable_forward_chunking(args.chunk_tokens)
     pipeline.set_progress_bar_config(disable=args.quiet)
     result = pipeline(
         image, args.azimuths, args.elevations, args.frames, args.steps, args.guidance,

@@ -152,7 +152,8 @@ def test_bad_input_is_one_line_that_names_the_file(model, tmp_path, capsys, what
     (["--azimuths", "0", "90", "--elevations", "0", "0", "0"], "one elevation for each"),
     (["--known", "back.png"], "[FRAME:]VIEW=PATH"), (["--known", "x:1=back.png"], "[FRAME:]VIEW=PATH"),
     (["--known", "1=back.png"], "no such file"), (["--guidance", "1", "2", "3"], "--guidance"),
-    (["--every", "0"], "--every"), (["--offload"], "--offload"), (["--steps", "0"], "num_inference_steps")])
+    (["--every", "0"], "--every"), (["--offload"], "--offload"), (["--chunk-tokens", "0"], "at least one token"),
+    (["--chunk", "0"], "chunk must be"), (["--steps", "0"], "num_inference_steps")])
 def test_bad_options_are_named(model, picture, tmp_path, capsys, options, match):
     assert cli.main(["generate", picture, "-o", str(tmp_path / "out"), "--model", model, *FAST, *options]) == 1
     said = capsys.readouterr().err.strip().splitlines()

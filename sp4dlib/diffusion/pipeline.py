@@ -162,7 +162,7 @@ class SP4DPipeline(DiffusionPipeline):
         config = self.scheduler.config
         self.scheduler = make_scheduler(solver, config.sigma_max, config.sigma_min)
 
-    def enable_forward_chunking(self, chunk_size: int) -> None:
+    def enable_forward_chunking(self, chunk_size: int = 16384) -> None:
         """Run the network's feed-forward maps on so many tokens at a time: less memory, the same result."""
         self.unet.enable_forward_chunking(chunk_size)
 
@@ -256,8 +256,8 @@ class SP4DPipeline(DiffusionPipeline):
         if output_type not in ("np", "pil", "pt"):
             raise ValueError(f"output_type is 'np', 'pil' or 'pt'; got {output_type!r}")
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        if steps < 1:
-            raise ValueError(f"num_inference_steps must be at least 1; got {steps}")
+        if steps < 1 or chunk < 1:
+            raise ValueError(f"num_inference_steps and chunk must be at least 1; got {steps} and {chunk}")
         scale = config.guidance_scale if guidance_scale is None else guidance_scale
         weights = guidance_weights(scale, config.num_frames, len(cameras), config.guidance_ramp)
         known = check_known(known or {}, len(cameras))
