@@ -1,10 +1,10 @@
 """How well damaged part images decode: ``python -m benchmarks.coding``; writes data/results/coding.json.
 
 For each rig of the validation split: one clip of 4 frames and 4 views at 256 x 256, parts under 1 % of the foreground
-folded into their parents, Gaussian noise of 12 levels of 255 and 2x down- and upsampling. ``interior`` is the mIoU over
-pixels whose 5 x 5 neighbourhood holds one true id, ``ceiling`` that of the argmax of the resampled one-hot maps. Damage
-comes in both orders; ``noise_first`` is the acceptance test, ``noise_last`` leaves the noise at full strength. The number
-of parts is once told and once estimated.
+folded into their parents, Gaussian noise of 12 levels of 255 and 2x down- and upsampling. ``interior`` is the mIoU
+over pixels whose 5 x 5 neighbourhood holds one true id, ``ceiling`` that of the argmax of the resampled one-hot maps.
+Damage comes in both orders; ``noise_first`` is the acceptance test, ``noise_last`` leaves the noise at full strength.
+The number of parts is once told and once estimated.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ from diffusion_toys import toy_clip
 from PIL import Image
 
 from sp4dlib.clips import Cameras
+from sp4dlib.clips.make import make_clip
 from sp4dlib.diffusion import images
 from sp4dlib.diffusion.data import ClipTensors, camera_angles, clip_tensors, to_images, to_model
+from sp4dlib.rigs.procedural import quadruped
 
 
 def generator(seed=0):
@@ -18,7 +20,8 @@ def generator(seed=0):
 def test_images_survive_the_way_to_the_model_and_back():
     pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
     tensor = to_model(pictures)
-    assert tensor.shape == (2, 3, 12, 4, 4) and tensor.min() >= -1 and tensor.max() <= 1
+    assert tensor.shape == (2, 3, 12, 4, 4)
+    assert (to_model(np.full((2, 2, 3), 255)) == 0).all() and to_model(np.zeros((2, 2, 3))).unique() == -4
     assert np.array_equal(to_images(tensor), pictures)
     assert np.array_equal(to_images(torch.full((12, 1, 1), 3.0)), np.full((2, 2, 3), 255))
 
@@ -88,6 +91,13 @@ def test_views_at_one_azimuth_keep_view_0_first():
 def after_frame_draw(draws, start_choices):
     torch.randint(start_choices, (), generator=draws)
     return draws
+
+
+def test_latents_have_about_unit_size():
+    """The noise levels and coefficients of the diffusion are those for data of root mean square 1."""
+    clip = make_clip(quadruped(), 0, [0.0, 0.3], [0, 90], 10, size=32)
+    batch = clip_tensors(clip)
+    assert 0.5 < batch.rgb.square().mean().sqrt() < 1.5 and 0.5 < batch.part.square().mean().sqrt() < 1.5
 
 
 @pytest.mark.parametrize("clips, frames, views, match", [

@@ -20,9 +20,11 @@ there already predict the mixture. The steps:
    by how flat its surroundings are; mixtures hardly count. There may be too many.
 3. *First labels.* The nearest seed at flat pixels; elsewhere the nearest among those that flat pixels nearby have.
 4. *Descent*, in turns: B by a search over Gaussians, P by gradient steps, x by iterated conditional modes (Besag 1986).
-5. *Pruning.* The seeds whose loss would raise the error least go, their pixels to what explains them next best, until
-   as many are left as there are parts, or, if that is unknown, until each that is left lowers the error by enough and
-   has an inside, which a line of mixtures along a border has not.
+5. *More seeds.* Pixels that are still far from explained vote for colours that were missed: thin parts have no flat
+   pixels.
+6. *Pruning.* Seeds go, their pixels to what explains them next best: first those that are in doubt because they lower
+   the error by little or have no inside, as a line of mixtures along a border has none, then those whose loss would
+   raise the error least; until as many are left as there are parts, or, if that is unknown, until none is in doubt.
 
 The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
 instead.
@@ -44,8 +46,8 @@ log = logging.getLogger(__name__)
 SMOOTHNESS = 3.0            # beta, found on clips of training rigs
 FOREGROUND = 20             # levels from white at which a smoothed pixel is not background
 MOST_SEEDS = 160
-# With an unknown number of parts, a part must lower the error by that many times 2 s^2, and that share of its pixels
-# must lie inside it. A stray mixture is a line along a border and has no inside. Found on clips of training rigs.
+# A label is doubtful unless it lowers the error by that many times 2 s^2, and that share of its pixels lies inside it:
+# a stray mixture is a line along a border and has no inside. Found on clips of training rigs.
 EARNS, CORE = 150.0, 0.2
 
 
@@ -134,15 +136,35 @@ def _explain(stack, num_parts, colors, levels, smoothness) -> tuple[np.ndarray, 
     state = explain.improve(picture, state, foreground)
     state = explain.fit_blur(picture, explain.improve(picture, state, foreground))
     if colors is None:
-        state = _prune(picture, state, foreground, num_parts)
+        state = _add_missing(picture, light, state, levels)
+        state = explain.improve(picture, state, foreground)
+        state = _prune(picture, state, foreground, num_parts, levels)
     for _ in range(2):
         state = explain.improve(picture, state, foreground)
     labels[crop] = state.labels
     return labels, state.palette
 
 
-def _prune(picture, state, foreground, num_parts) -> explain.Explanation:
-    """Give up labels until ``num_parts`` are left or, if that is None, until each of them earns its place."""
+def _add_missing(picture, light, state, levels) -> explain.Explanation:
+    """New seeds from the pixels that are off by more than half the least distance of two colours."""
+    residual = explain.blur(picture - state.render(), state.taps)
+    unexplained = (residual**2).sum(-1) > (levels / 2) ** 2
+    if not unexplained.any():
+        return state
+    seeds = seed_colors(light, unexplained, unexplained, levels / 2, MOST_SEEDS, taken=state.palette)
+    palette = np.vstack([state.palette, seeds]).astype(np.float32)
+    labels = state.labels.copy()
+    choice = explain.nearest(light[unexplained], palette)
+    labels[unexplained] = np.where(choice < len(state.palette), labels[unexplained], choice)
+    log.debug("%d more seeds", len(seeds))
+    return replace(state, labels=labels, palette=palette)
+
+
+def _prune(picture, state, foreground, num_parts, levels) -> explain.Explanation:
+    """Give up labels until ``num_parts`` are left or, if that is None, until none of them is doubtful.
+
+    Of two colours nearer than half the least distance, white among them, at most one is a part: the other goes first.
+    """
     while True:
         present = np.flatnonzero(np.bincount(state.labels.ravel(), minlength=len(state.palette)))
         present = present[present > 0]
@@ -150,17 +172,15 @@ def _prune(picture, state, foreground, num_parts) -> explain.Explanation:
         if not len(present) or (num_parts is not None and excess <= 0):
             return state
         loss, heirs = explain.worth(picture, state)
-        weakest = present[np.argsort(loss[present], kind="stable")]
-        if num_parts is not None:
-            drop = weakest[:(excess + 1) // 2]
-        else:
-            noise = explain.noise_variance(picture - state.render(), foreground)
-            doubtful = (loss < EARNS * 2 * noise) | (explain.core_share(state.labels, len(loss)) < CORE)
-            poor = weakest[doubtful[weakest]]
-            log.debug("%d parts, %d of them doubtful", len(present), len(poor))
-            if not len(poor):
+        loss = np.where(_doubles(state, loss, levels / 2), 0, loss)
+        noise = explain.noise_variance(picture - state.render(), foreground)
+        doubtful = (loss < EARNS * 2 * noise) | (explain.core_share(state.labels, len(loss)) < CORE)
+        order = present[np.lexsort((loss[present], ~doubtful[present]))]
+        if num_parts is None:
+            excess = int(doubtful[present].sum())
+            if not excess:
                 return state
-            drop = poor[:(len(poor) + 1) // 2]                       # in halves: of two that share a part one must stay
+        drop = order[:(excess + 1) // 2]           # in halves: pixels of those that go may save others, or their double
         kept = np.setdiff1d(np.append(present, 0), drop)
         labels = np.where(np.isin(state.labels, drop), heirs, state.labels)
         lost = np.isin(labels, drop)                                 # the heir goes too
@@ -168,7 +188,16 @@ def _prune(picture, state, foreground, num_parts) -> explain.Explanation:
         number = np.zeros(len(state.palette), np.int32)
         number[kept] = np.arange(len(kept))
         state = replace(state, labels=number[labels], palette=state.palette[kept])
-        state = explain.improve(picture, state, foreground)
+        state = explain.improve(picture, state, foreground, sweeps=1)
+
+
+def _doubles(state, loss, least) -> np.ndarray:
+    """Labels with a colour nearer than ``least`` to that of a label worth more, or to the background's, (M,) bool."""
+    near = np.linalg.norm(state.palette[:, None] - state.palette, axis=-1) < least
+    rank = np.append(np.inf, loss[1:])
+    double = (near & (rank[:, None] < rank)).any(1)
+    double[0] = False
+    return double
 
 
 def _rename(labels: np.ndarray, palette: np.ndarray) -> np.ndarray:

@@ -144,9 +144,9 @@ def noise_variance(residual: np.ndarray, foreground: np.ndarray) -> float:
 def improve(picture: np.ndarray, state: Explanation, foreground: np.ndarray, sweeps: int = 2) -> Explanation:
     """One step for the palette, then ``sweeps`` of iterated conditional modes for the labels.
 
-    A pair of neighbours with different labels costs ``2 beta (s^2 + (MISFIT c)^2)``: s^2 is the variance of the noise, c
-    the greatest step in colour round the pixel. B is only nearly the true blur, and where colours differ much an error
-    of the rendering must not pass for evidence of a third part.
+    A pair of neighbours with different labels costs ``2 beta (s^2 + (MISFIT c)^2)``: s^2 is the variance of the noise,
+    c the greatest step in colour round the pixel. B is only nearly the true blur, and where colours differ much an
+    error of the rendering must not pass for evidence of a third part.
 
     Changing pixel x from label a to b changes the squared error by ``k |d|^2 - 2 d . q(x)``, with d the difference of
     the two colours, q the residual blurred once more (half the negative gradient) and k the energy of the blur kernel.

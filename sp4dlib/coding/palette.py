@@ -68,8 +68,8 @@ def flatness(smooth: np.ndarray, foreground: np.ndarray) -> np.ndarray:
     return np.exp(-squared / (4 * quiet + 2))
 
 
-def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, min_levels: float,
-                most: int) -> np.ndarray:
+def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, min_levels: float, most: int,
+                taken: np.ndarray | None = None) -> np.ndarray:
     """Peaks of the weighted colour histogram, strongest first.
 
     Parameters
@@ -77,12 +77,14 @@ def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, 
     smooth : ndarray, shape (n, h, w, 3)
         Smoothed pictures, 0 to 255.
     weight : ndarray, shape (n, h, w)
-        Flatness.
+        Of each pixel's vote, flatness for instance.
     foreground : ndarray of bool, shape (n, h, w)
     min_levels : float
         No two peaks nearer than this.
     most : int
         How many at the most.
+    taken : ndarray, shape (L, 3), optional
+        Colours that are known already: nothing nearer than ``min_levels`` to them.
 
     Returns
     -------
@@ -100,10 +102,12 @@ def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, 
     where = np.argwhere(peak)
     where = where[np.argsort(-density[peak], kind="stable")]
     chosen: list[np.ndarray] = []
+    others = [] if taken is None else list(taken)
     for cell in where:
         color = (cell + 0.5) * BIN
-        if all(np.linalg.norm(color - other) >= min_levels for other in chosen):
+        if all(np.linalg.norm(color - other) >= min_levels for other in others):
             chosen.append(color)
+            others.append(color)
             if len(chosen) == most:
                 break
     return np.array(chosen, np.float32).reshape(-1, 3)

@@ -13,10 +13,12 @@ from sp4dlib.clips import Clip
 from sp4dlib.model import fold, unfold
 
 FOLD = 2         # side of the pixel patches that become channels: the stand-in for a VAE
+WHITE = 1.0      # the background in [-1, 1]: subtracted, as the shift factor of a VAE is
+SCALE = 2.0      # then multiplied: an object that covers a fifth of the image has root mean square 1
 
 
 class Batch(NamedTuple):
-    """Training tensors of B clips; images are folded and in [-1, 1].
+    """Training tensors of B clips; images are latents (see `to_model`).
 
     Attributes
     ----------
@@ -39,14 +41,18 @@ class Batch(NamedTuple):
 
 
 def to_model(images: np.ndarray) -> Tensor:
-    """Images to network input: uint8 (..., H, W, 3) to float32 (..., 12, H/2, W/2) in [-1, 1]."""
+    """Images to latents: uint8 (..., H, W, 3) to float32 (..., 12, H/2, W/2) with white at 0, ``2 (x - 1)``, folded.
+
+    Diffusion wants data of unit root mean square. The shift matters too: at low noise the network must amplify what
+    differs from the background, which its group normalisation does by itself where the background is 0.
+    """
     tensor = torch.from_numpy(np.array(images, np.uint8)).movedim(-1, -3)
-    return fold(tensor.float() / 127.5 - 1, FOLD)
+    return fold(SCALE * (tensor.float() / 127.5 - 1 - WHITE), FOLD)
 
 
 def to_images(folded: Tensor) -> np.ndarray:
-    """Network output to images: float (..., 12, H/2, W/2) to uint8 (..., H, W, 3), clipped and rounded."""
-    images = (unfold(folded.detach().float(), FOLD).clamp(-1, 1) + 1) * 127.5
+    """Latents to images: float (..., 12, H/2, W/2) to uint8 (..., H, W, 3), clipped and rounded."""
+    images = ((unfold(folded.detach().float(), FOLD) / SCALE + WHITE).clamp(-1, 1) + 1) * 127.5
     return images.round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 

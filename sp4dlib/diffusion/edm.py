@@ -6,9 +6,9 @@ noise level. Equation numbers are those of "Elucidating the Design Space of Diff
 (arXiv 2206.00364).
 
 Formulas are written for data of root mean square ``sigma_data``. The default 1 gives the coefficients of the released
-SV4D 2.0 and SP4D models, which diffusers' `EulerDiscreteScheduler` also has built in. It suits images in [-1, 1] on a
-white background, whose mean square is about 0.9 because most pixels are 1. Data of another scale need no other formula:
-dividing data and noise levels by ``sigma_data`` gives the same denoiser.
+SV4D 2.0 and SP4D models, which diffusers' `EulerDiscreteScheduler` also has built in; `sp4dlib.diffusion.data.to_model`
+scales images to about that. Data of another scale need no other sampler: dividing data and noise levels by
+``sigma_data`` gives the same denoiser.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from sp4dlib.diffusion.images import prepare
 from sp4dlib.diffusion.known import hold
 from sp4dlib.diffusion.samplers import euler_scheduler, make_scheduler
 from sp4dlib.diffusion.sampling import Sampling, sample_window
-from sp4dlib.diffusion.train import show_progress
+from sp4dlib.diffusion.training import show_progress
 from sp4dlib.diffusion.windows import plan_windows
 from sp4dlib.model import DualUNet, MultiViewUNet
 

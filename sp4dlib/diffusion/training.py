@@ -43,8 +43,10 @@ class TrainConfig:
         Steps over which the rate rises linearly from 0.
     schedule : {"constant", "cosine"}
         What follows the warm-up; cosine ends at 0 after ``steps``.
-    weight_decay, clip_norm : float
-        AdamW's decay, and the largest norm of the gradient.
+    beta2, weight_decay : float
+        Of AdamW. Squared gradients are averaged over about ``1 / (1 - beta2)`` steps.
+    clip_norm : float
+        Largest norm of the gradient.
     ema : float
         Decay of the running mean of the weights; in the first steps it is ``(1 + step) / (10 + step)`` if smaller.
     p_mean, p_std : float
@@ -62,6 +64,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     warmup: int = 20
     schedule: str = "cosine"
+    beta2: float = 0.99
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.99
@@ -180,7 +183,8 @@ class _Run:
         self.model, self.config = model, config
         self.ema = copy.deepcopy(model).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad],
-                                           lr=config.learning_rate, weight_decay=config.weight_decay)
+                                           lr=config.learning_rate, betas=(0.9, config.beta2),
+                                           weight_decay=config.weight_decay)
         self.generator = torch.Generator().manual_seed(config.seed)      # on the CPU: the same draws on every device
         self.history: list[dict] = []
         self.pending: list[dict] = []                                    # steps since the last log
