@@ -198,7 +198,8 @@ def recognise(tensors: Tensors, kind: str | None = None) -> str:
     if re.match(r"sv4d2(\.0)?([-_]fp16|[-_]bf16)?\.safetensors", tensors.label.lower()):
         return "sv4d2"
     raise ValueError(f"{tensors.label} may be sv4d2 or sv4d2_8views, whose tensors have the same names and shapes: "
-                     "give kind='sv4d2' (12 frames x 4 views) or kind='sv4d2_8views' (5 x 8)")
+                     "give kind='sv4d2' (12 frames x 4 views) or kind='sv4d2_8views' (5 x 8), or the file its "
+                     "released name")
 
 
 def locate(source: str | PathLike, kind: str | None = None) -> Path:
