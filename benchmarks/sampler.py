@@ -51,7 +51,8 @@ def main() -> None:
     if args.steps:
         model, data = small_network(args.steps)
         for scale in (1.0, 2.0):
-            results[f"network of {args.steps} training steps, guidance {scale:g}"] = compare(sampler(model, data, scale))
+            name = f"network of {args.steps} training steps, guidance {scale:g}"
+            results[name] = compare(sampler(model, data, scale))
     for name, errors in results.items():
         log.info("%s: %s", name, ", ".join(f"{run} {error:.4f}" for run, error in errors.items()))
     log.info("%s", record.write(args.name, results, device=record.processor(), seed=SEED, module="benchmarks.sampler"))
