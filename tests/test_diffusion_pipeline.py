@@ -11,7 +11,9 @@ from PIL import Image
 from sp4dlib import coding
 from sp4dlib.diffusion import edm
 from sp4dlib.diffusion.data import camera_angles, to_images, to_model
-from sp4dlib.diffusion.pipeline import SP4DPipeline, euler_scheduler, guidance_weights, nominal_cameras
+from sp4dlib.diffusion.guidance import guidance_weights, guided_answer
+from sp4dlib.diffusion.pipeline import SP4DPipeline, nominal_cameras
+from sp4dlib.diffusion.samplers import euler_scheduler
 
 AZIMUTHS, ELEVATIONS = [30, 120, 210], [10, 10, 20]
 
@@ -67,7 +69,8 @@ def test_sampling_is_euler_on_the_denoiser(pipeline, frames, scale):
     assert not np.array_equal(out.rgb, out.part_images)
 
 
-def test_guidance_extrapolates_image_by_image(pipeline):
+@pytest.mark.parametrize("sequential", [False, True])
+def test_guidance_extrapolates_image_by_image(sequential):
     """A toy network that answers 1 with the input and 0 without: what comes out is the weight itself."""
     class Toy(torch.nn.Module):
         def forward(self, rgb, part, condition, timestep, cameras, conditioned):
@@ -76,11 +79,47 @@ def test_guidance_extrapolates_image_by_image(pipeline):
 
     latents, condition = torch.zeros(2, 1, 2, 3, 12, 4, 4), torch.zeros(1, 2, 12, 4, 4)
     weights = guidance_weights((1.0, 2.0), 2, 3)
-    toy = SimpleNamespace(unet=Toy())
-    rgb, part = SP4DPipeline.predict(toy, latents, torch.zeros(()), condition, torch.zeros(1, 3, 2), weights)
+    rgb, part = guided_answer(Toy(), latents, condition, torch.zeros(()), weights, sequential,
+                              cameras=torch.zeros(1, 3, 2))
     expected = weights[None, :, :, None, None, None].expand_as(rgb)
     torch.testing.assert_close(rgb, expected)
     torch.testing.assert_close(part, 3 * expected)
+
+
+def test_batched_and_sequential_guidance_agree(pipeline, frames):
+    """On the latents, before rounding to colours."""
+    latents = []
+    for sequential in (False, True):
+        rows = []
+        hook = pipeline.unet.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(len(args[0])))
+        run(pipeline, frames, sequential_guidance=sequential, guidance_scale=(1.0, 3.0), callback_on_step_end=(
+            lambda pipe, step, timestep, tensors: latents.append(tensors["latents"])))
+        hook.remove()
+        assert rows == ([1] * 8 if sequential else [2] * 4)
+    for batched, alone in zip(latents[:4], latents[4:]):
+        torch.testing.assert_close(alone, batched, rtol=1e-5, atol=1e-5)
+
+
+def test_chunked_feed_forwards_give_the_same(pipeline, frames):
+    """The middle of the network has attention; 7 tokens at a time do not divide its 2 x 3 x 16."""
+    expected = run(pipeline, frames)
+    pipeline.enable_forward_chunking(7)
+    chunked = run(pipeline, frames)
+    sizes = {module.chunk_size for module in pipeline.unet.modules() if hasattr(module, "chunk_size")}
+    pipeline.disable_forward_chunking()
+    assert sizes == {7}
+    for a, b in ((expected.rgb, chunked.rgb), (expected.part_images, chunked.part_images)):
+        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+
+
+def test_the_orbit_ramp_is_that_of_the_eight_view_release():
+    """``1.5 + ½ t / (T - 1) + ½ tri(v / (V - 1))`` at hand-computed places."""
+    weights = guidance_weights((1.5, 2.5), 5, 8, "orbit")
+    assert weights[0, 0] == 1.5 and weights[4, 0] == 2.0 and weights[4, 7] == 2.0
+    torch.testing.assert_close(weights[2, [1, 3, 4, 6]], 1.75 + torch.tensor([1, 3, 3, 1]) / 7)
+    assert float(weights.max()) == pytest.approx(2 + 3 / 7)
+    with pytest.raises(ValueError, match="ramp"):
+        guidance_weights(1.0, 2, 2, "spiral")
 
 
 def test_guidance_ramps_over_frames_then_views():
@@ -175,8 +214,12 @@ def test_nominal_cameras_put_the_unit_ball_at_the_fill():
 @pytest.mark.parametrize("options, match", [
     ({"azimuths": [0, 1], "elevations": [0, 0, 0]}, "one elevation"),
     ({"azimuths": [], "elevations": []}, "one elevation"), ({"azimuths": [np.nan], "elevations": 0}, "finite"),
-    ({"output_type": "jpg"}, "output_type"), ({"num_frames": 3}, "1 to 2 frames"),
-    ({"num_frames": 0}, "1 to 2 frames"), ({"image": np.zeros((3, 8, 8, 3), np.uint8)}, "1 to 2 frames"),
+    ({"output_type": "jpg"}, "output_type"), ({"num_frames": 0}, "at least 1"), ({"azimuths": None}, "give azimuths"),
+    ({"num_inference_steps": 0}, "at least 1"), ({"chunk": 0}, "at least 1"), ({"guidance_scale": (1, 2, 3)}, "pair"),
+    ({"known": {(0, 3): np.zeros((8, 8, 3), np.uint8)}}, "no view 3"),
+    ({"known": {(2, 0): np.zeros((8, 8, 3), np.uint8)}}, "no frame 2"), ({"known": [1]}, "mapping"),
+    ({"known": {(0, 0): np.zeros((2, 8, 8, 3), np.uint8)}}, "one picture"),
+    ({"known": {(0, 0): np.zeros((9, 8, 3), np.uint8)}, "crop": True}, "render all alike"),
     ({"image": np.zeros((8, 9, 3), np.uint8)}, "square")])
 def test_bad_calls_are_named(pipeline, frames, options, match):
     arguments = {"image": frames, "azimuths": AZIMUTHS, "elevations": ELEVATIONS, "crop": False} | options

@@ -2,51 +2,23 @@
 
 import gzip
 import json
-import math
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from model_parity_files import DATA, ParityFile
 from safetensors.torch import save_file
 
 from sp4dlib.model import DualUNet, MultiViewUNet
 
-DATA = Path(__file__).parent / "data" / "parity"
 CASES = {"sv4d2_nano": MultiViewUNet, "sv4d2_8views_nano": MultiViewUNet, "sp4d_nano": DualUNet}
 
 
-def official_weights(metadata: dict) -> dict[str, torch.Tensor]:
-    """The state dict, under official names, that a parity file was made with."""
-    shapes = json.loads(metadata["shapes"])
-    generator = torch.Generator().manual_seed(json.loads(metadata["config"])["seed"])
-    state = {}
-    for name in sorted(shapes):
-        noise = torch.randn(shapes[name], generator=generator)
-        if name.endswith("mix_factor"):
-            state[name] = noise
-        elif noise.ndim > 1:
-            state[name] = noise / math.sqrt(noise[0].numel())
-        elif name.endswith("weight"):       # normalisation layers
-            state[name] = 1 + 0.1 * noise
-        else:
-            state[name] = 0.05 * noise
-    return state
-
-
-class Case:
-    """A parity file, its weights and our network with them."""
+class Case(ParityFile):
+    """A parity file and our network with its weights."""
 
     def __init__(self, name: str) -> None:
-        with safe_open(DATA / f"{name}.safetensors", "pt") as file:
-            self.tensors = {key: file.get_tensor(key) for key in file.keys()}
-            self.weights = official_weights(file.metadata())
-            self.config = json.loads(file.metadata()["config"])
+        super().__init__(name)
         self.model = CASES[name].from_official(self.weights, **self.config["network"])
-        self.layout = (self.config["frames"], self.config["views"])
-
-    def part(self, prefix: str) -> dict[str, torch.Tensor]:
-        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
 @pytest.fixture(scope="module", params=CASES)

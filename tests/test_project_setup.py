@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -21,7 +22,8 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+EXTRAS = dict(PROJECT["optional-dependencies"])
+ON_REQUEST = EXTRAS.pop("rembg")        # for users who ask for it: neither locked nor part of the environment
 
 
 def ranges(lines) -> dict:
@@ -69,6 +71,11 @@ def test_torch_of_the_set_up_is_within_its_range():
     assert pin.operator == "==" and pin.version in DECLARED["torch"]
 
 
+def test_the_command_is_installed_and_is_there():
+    module, _, name = PROJECT["scripts"]["sp4d"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
 def test_upper_bounds_carry_a_reason():
     """Each line of pyproject.toml with `<` in a range has a comment."""
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
@@ -96,7 +103,8 @@ def third_party_imports(folder: Path) -> dict[str, Path]:
 
 def test_every_package_that_the_library_imports_is_declared():
     distributions = importlib.metadata.packages_distributions()
-    runtime = set(ranges(PROJECT["dependencies"])) | {"ipython"}      # IPython comes with ipywidgets
+    used = [line for extra, lines in EXTRAS.items() if extra not in ("book", "test") for line in lines] + ON_REQUEST
+    runtime = set(ranges([*PROJECT["dependencies"], *used])) | {"ipython"}      # IPython comes with ipywidgets
     undeclared = {
         name: path.relative_to(ROOT).as_posix()
         for name, path in third_party_imports(ROOT / "sp4dlib").items()

@@ -24,14 +24,18 @@ MAX_ROWS = 65535        # CUDA kernels of scaled_dot_product_attention take no l
 
 
 class Blend(nn.Module):
-    """``α·a + (1 - α)·b`` with one learned ``α = sigmoid(mix_factor)``, which starts at ½ as in SVD."""
+    """``α·a + (1 - α)·b`` with one learned ``α = sigmoid(mix_factor)``, which starts at ½ as in SVD.
+
+    Without gradients the result takes the place of ``a``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return torch.lerp(b, a, self.mix_factor.sigmoid())
+        weight = (-self.mix_factor).sigmoid()
+        return torch.lerp(a, b, weight) if torch.is_grad_enabled() else a.lerp_(b, weight)
 
 
 class SelfAttention(nn.Module):
@@ -79,21 +83,48 @@ class OneTokenAttention(nn.Module):
 class GatedFeedForward(FeedForward):
     """diffusers' feed-forward with GEGLU: ``out(a · GELU(g))``, where a and g are two halves of one linear map.
 
-    In training the map's weights are halved rather than its result: the backward pass then joins two small gradients of
-    weights instead of two large ones of activations. (Not where the map was wrapped, by LoRA for instance.)
+    The map's weights are halved rather than its result: its halves are then contiguous, which a CPU's GELU wants, and
+    the backward pass joins two small gradients of weights instead of two large ones of activations. Where the map was
+    wrapped or hooked (LoRA, offloading) diffusers' form is used.
+
+    Attributes
+    ----------
+    chunk_size : int or None
+        Tokens at once; the hidden layer, eight times as wide as its input, then exists for these only. All if ``None``.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, activation_fn="geglu")
+        self.chunk_size: int | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., C) to (..., C)."""
+        if self.chunk_size is None or x[..., 0].numel() <= self.chunk_size:
+            return self._all_at_once(x)
+        pieces = [self._all_at_once(piece) for piece in x.flatten(0, -2).split(self.chunk_size)]
+        return torch.cat(pieces).view(x.shape)
+
+    def _all_at_once(self, x: torch.Tensor) -> torch.Tensor:
         proj = self.net[0].proj
-        if type(proj) is not nn.Linear or not torch.is_grad_enabled():
+        if type(proj) is not nn.Linear or "forward" in vars(proj):
             return super().forward(x)
         (value, gate), (value_bias, gate_bias) = proj.weight.chunk(2), proj.bias.chunk(2)
-        gate = functional.gelu(functional.linear(x, gate, gate_bias))
-        return self.net[2](functional.linear(x, value, value_bias) * gate)
+        gate, value = functional.gelu(_linear(x, gate, gate_bias)), _linear(x, value, value_bias)
+        return self.net[2](value * gate if torch.is_grad_enabled() else value.mul_(gate))
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A linear map; on a CPU the bias comes last, because there addmm would first copy it to the whole result."""
+    return functional.linear(x, weight).add_(bias) if x.device.type == "cpu" else functional.linear(x, weight, bias)
+
+
+def set_chunk_size(network: nn.Module, chunk_size: int | None) -> None:
+    """Let every feed-forward of a network take at most ``chunk_size`` tokens at once; all if ``None``."""
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size}: a chunk has at least one token")
+    for module in network.modules():
+        if isinstance(module, GatedFeedForward):
+            module.chunk_size = chunk_size
 
 
 class TransformerBlock(nn.Module):

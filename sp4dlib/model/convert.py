@@ -1,4 +1,4 @@
-"""Official checkpoints of SV4D 2.0 and SP4D: their names and ours, both ways.
+"""The U-Nets in the official checkpoints of SV4D 2.0 and SP4D: their names and ours, both ways.
 
 The names follow Stability-AI/generative-models (MIT), classes ``SpatialUNetModelWithTime`` and
 ``DualSpatialUNetWithCrossComm``. No tensor is transposed or split, so conversion is renaming.
@@ -7,13 +7,13 @@ The names follow Stability-AI/generative-models (MIT), classes ``SpatialUNetMode
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from os import PathLike
 
 import torch
-from safetensors import safe_open
 from torch import nn
+
+from sp4dlib.model.checkpoint import Piece, check, fill, open_tensors
 
 PREFIX = "model.diffusion_model."
 
@@ -148,46 +148,16 @@ def load_official(kind: type[nn.Module], source: str | PathLike | Mapping[str, t
 
     The network is made without memory and takes over the tensors one by one, so that no second copy exists.
     """
-    ours = official_config(config)
     with torch.device("meta"):
-        model = kind(**ours)
-    expected = {official: (name, model.get_parameter(name)) for name, official in model.official_names().items()}
-    with _open(source) as (names, shape, read):
-        _check_names(expected, names, shape)
-        for official, (name, parameter) in expected.items():
-            owner, _, leaf = name.rpartition(".")
-            tensor = nn.Parameter(read(names[official]), requires_grad=parameter.requires_grad)
-            setattr(model.get_submodule(owner), leaf, tensor)
+        model = kind(**official_config(config))
+    tensors = open_tensors(source)
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in tensors.names) else ""
+    pieces = unet_pieces(model, prefix)
+    check(tensors, [(model, pieces)], [name for name in tensors.names if name.startswith(prefix)])
+    fill(model, pieces, tensors)
     return model.eval()
 
 
-def _check_names(expected: Mapping, names: Mapping[str, str], shape) -> None:
-    wrong = {
-        "missing": [name for name in expected if name not in names],
-        "unexpected": [name for name in names if name not in expected],
-        "misshapen": [f"{name} {shape(names[name])} (expected {tuple(parameter.shape)})"
-                      for name, (_, parameter) in expected.items()
-                      if name in names and shape(names[name]) != tuple(parameter.shape)],
-    }
-    problems = [f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-                for what, found in wrong.items() if found]
-    if problems:
-        raise ValueError(f"these weights do not fit the network: {'; '.join(problems)}. Check that the configuration "
-                         f"belongs to the checkpoint")
-
-
-@contextmanager
-def _open(source: str | PathLike | Mapping[str, torch.Tensor]) -> Iterator[tuple]:
-    """Yield {name without prefix: name in the file}, a function to shapes and one to tensors."""
-    if isinstance(source, Mapping):
-        yield _strip(source), lambda name: tuple(source[name].shape), lambda name: source[name]
-    else:
-        with safe_open(source, "pt") as file:
-            yield _strip(file.keys()), lambda name: tuple(file.get_slice(name).get_shape()), file.get_tensor
-
-
-def _strip(names: Iterable[str]) -> dict[str, str]:
-    names = list(names)
-    if any(name.startswith(PREFIX) for name in names):
-        return {name.removeprefix(PREFIX): name for name in names if name.startswith(PREFIX)}
-    return {name: name for name in names}
+def unet_pieces(model: nn.Module, prefix: str = PREFIX) -> dict[str, Piece]:
+    """Where each tensor of a ``MultiViewUNet`` or ``DualUNet`` lies in a checkpoint."""
+    return {ours: Piece(prefix + official) for ours, official in model.official_names().items()}

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from sp4dlib.model import convert
+from sp4dlib.model.attention import set_chunk_size
 from sp4dlib.model.conditioning import Conditioning
 from sp4dlib.model.unet import MultiViewUNet
 
@@ -78,6 +79,7 @@ class DualUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ["MultiViewTransformer"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -167,6 +169,14 @@ class DualUNet(ModelMixin, ConfigMixin):
     def copy_rgb_to_part(self) -> None:
         """Start training stage 2: the part branch takes the colour branch's weights."""
         self.part.load_state_dict(self.rgb.state_dict())
+
+    def enable_forward_chunking(self, chunk_size: int = 16384) -> None:
+        """Evaluate feed-forward layers chunk by chunk: see :meth:`MultiViewUNet.enable_forward_chunking`."""
+        set_chunk_size(self, chunk_size)
+
+    def disable_forward_chunking(self) -> None:
+        """Evaluate feed-forward layers on all tokens at once again."""
+        set_chunk_size(self, None)
 
     def _features(self, rgb: torch.Tensor, part: torch.Tensor,
                   condition: Conditioning) -> tuple[torch.Tensor, torch.Tensor]:

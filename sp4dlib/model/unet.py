@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from sp4dlib.model import convert
-from sp4dlib.model.attention import MODES, MultiViewTransformer
+from sp4dlib.model.attention import MODES, MultiViewTransformer, set_chunk_size
 from sp4dlib.model.blocks import EPS, Level, Middle, SpatioTemporalResBlock
 from sp4dlib.model.conditioning import Conditioning, build_conditioning, condition_vector, sinusoid
 
@@ -61,6 +61,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    _repeated_blocks = ["MultiViewTransformer"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -196,6 +197,26 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         if view_latents is not None:
             view_latents = view_latents.unflatten(0, (-1, views))
         return build_conditioning(embedding, context, view_latents, self._attention_sizes(x.shape[-2:]))
+
+    def enable_forward_chunking(self, chunk_size: int = 16384) -> None:
+        """Evaluate feed-forward layers chunk by chunk: the same numbers with less memory.
+
+        Parameters
+        ----------
+        chunk_size : int
+            Tokens at once. The hidden layer is eight times as wide as the layer, and at full size a clip has 248,832
+            tokens.
+
+        Raises
+        ------
+        ValueError
+            If ``chunk_size`` is less than 1.
+        """
+        set_chunk_size(self, chunk_size)
+
+    def disable_forward_chunking(self) -> None:
+        """Evaluate feed-forward layers on all tokens at once again."""
+        set_chunk_size(self, None)
 
     def down_steps(self) -> list[list[nn.Module]]:
         """The encoder as steps, each a list of modules; every step's result is a skip of the decoder."""
