@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sp4dlib import show
+from sp4dlib import rigs, show
 from sp4dlib.show.images import to_uint8, write_video
 
 
@@ -82,6 +82,14 @@ def test_vertices_that_move_as_one_are_sent_once():
     poses[:, 1:3, 0], poses[1, 2, 1], poses[:, 3, 2] = 1, 5, 1
     fig = show.mesh_player(poses[:, [0, 1, 1, 2, 3]], [[0, 1, 4], [0, 2, 3]], labels=[0] * 5)
     assert len(fig.data[0].x) == 4
+
+
+def test_only_shown_bones_are_drawn():
+    skeleton = rigs.Skeleton([-1, 0, 1, 0], "abcd", np.eye(4)[None].repeat(4, axis=0))
+    shape = np.random.default_rng(0).normal(size=(3, 3)), [[0, 1, 2]]
+    whole = show.mesh_player(*shape, skeleton=skeleton)
+    some = show.mesh_player(*shape, skeleton=skeleton, shown=[True, True, False, False])
+    assert (len(whole.data[1].x), len(some.data[1].x)) == (9, 3)
 
 
 def test_weights_viewer_offers_every_bone():

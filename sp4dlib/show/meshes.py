@@ -49,20 +49,20 @@ def _layout(fig, points: np.ndarray, title: str, alt: str, height: int) -> None:
     fig.update_layout(
         title=dict(text=title, font=dict(size=14)), height=height, margin=dict(l=0, r=0, t=36 if title else 4, b=4),
         paper_bgcolor="white", showlegend=False, meta={"alt": alt or title},
-        scene=dict(aspectmode="data", camera=dict(up=dict(x=0, y=1, z=0), eye=dict(x=1.1, y=0.5, z=1.25)), **axis))
+        scene=dict(aspectmode="data", camera=dict(up=dict(x=0, y=1, z=0), eye=dict(x=1.35, y=0.6, z=1.5)), **axis))
 
 
-def _bones(skeleton: Skeleton, positions: np.ndarray) -> dict:
-    """Line coordinates of the bones with joints at ``positions`` (J, 3)."""
+def _bones(skeleton: Skeleton, positions: np.ndarray, shown: np.ndarray) -> dict:
+    """Line coordinates of the bones between ``shown`` joints (J,) at ``positions`` (J, 3)."""
     out = {"x": [], "y": [], "z": []}
     for j, parent in enumerate(skeleton.parents):
-        if parent >= 0:
+        if parent >= 0 and shown[j] and shown[parent]:
             for k, name in enumerate("xyz"):
                 out[name] += [float(positions[parent, k]), float(positions[j, k]), None]
     return out
 
 
-def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | None = None, joints=None,
+def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | None = None, joints=None, shown=None,
                 title: str = "", alt: str = "", fps: float = 12, height: int = 460):
     """Plotly figure of a mesh that moves, one colour a part, with play, pause and a slider.
 
@@ -79,6 +79,8 @@ def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | 
         Drawn as lines over a translucent mesh.
     joints : array_like, shape (T, J, 3), or None
         Moving joint positions; without it the skeleton stands at bind pose.
+    shown : array_like of bool, shape (J,), or None
+        Joints whose bones are drawn, by default all. Artists' files hold handles that move only other joints.
     title, alt : str
     fps : float
     height : int
@@ -108,7 +110,8 @@ def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | 
                       lightposition=dict(x=1000, y=2000, z=3000), opacity=1 if skeleton is None else 0.45)]
     if skeleton is not None:
         moving = np.repeat(skeleton.joints[None], len(poses), axis=0) if joints is None else np.asarray(joints)
-        data.append(go.Scatter3d(**_bones(skeleton, moving[0]), mode="lines+markers", hoverinfo="skip",
+        shown = np.ones(len(skeleton), bool) if shown is None else np.asarray(shown, bool)
+        data.append(go.Scatter3d(**_bones(skeleton, moving[0], shown), mode="lines+markers", hoverinfo="skip",
                                  line=dict(color="#222222", width=5), marker=dict(size=3, color="#222222")))
     fig = go.Figure(data)
     _layout(fig, poses, title, alt, height)
@@ -118,7 +121,7 @@ def mesh_player(poses, faces, labels=None, colors=None, *, skeleton: Skeleton | 
     for t, vertices in enumerate(poses):
         moved = [go.Mesh3d(**place(vertices))]
         if skeleton is not None:
-            moved.append(go.Scatter3d(**_bones(skeleton, moving[t])))
+            moved.append(go.Scatter3d(**_bones(skeleton, moving[t], shown)))
         frames.append(go.Frame(data=moved, name=str(t), traces=list(range(len(moved)))))
     fig.frames = frames
     play = {"frame": {"duration": 1000 / fps, "redraw": True}, "mode": "immediate", "transition": {"duration": 0},
