@@ -6,21 +6,15 @@ scores (flash attention).
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from unittest import mock
 
 import torch
 from torch import nn
-from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmarks.official_graph import OfficialDualUNet, OfficialUNet
 from sp4dlib.model import DualUNet, MultiViewUNet
+from sp4dlib.model.cost import Recorder, count
 
 LATENT = 72         # pixels of a side: images of 576²
 
@@ -60,45 +54,11 @@ def official_inputs(batch: int, frames: int, views: int, size: int, *, channels:
             "cond_view": draw(batch * views, 4, size, size)}
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors that are alive, now (``live``) and at most (``peak``), but for those known before.
-
-    Scratch memory inside of kernels is not seen.
-
-    Parameters
-    ----------
-    known : iterable of Tensor
-        Parameters and inputs.
-    """
-
-    def __init__(self, known) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known = WeakIdKeyDictionary()
-        for tensor in known:
-            self._known[tensor.untyped_storage()] = True
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage not in self._known:
-                    self._known[storage] = True
-                    self.live += storage.nbytes()
-                    weakref.finalize(storage, self._free, storage.nbytes())
-        self.peak = max(self.peak, self.live)
-        return result
-
-    def _free(self, size: int) -> None:
-        self.live -= size
-
-
 def peak_bytes(network: nn.Module, inputs: Mapping[str, torch.Tensor], run: Callable[[], object]) -> int:
     """Most bytes alive during ``run()`` besides the network's parameters and ``inputs``."""
-    with LiveBytes([*network.parameters(), *inputs.values()]) as memory:
+    with Recorder([*network.parameters(), *inputs.values()]) as recorder:
         run()
-    return memory.peak
+    return recorder.peak
 
 
 def full_size(key: str) -> dict:
@@ -120,10 +80,6 @@ def full_size(key: str) -> dict:
 
 
 def _count(network: nn.Module, forward: Callable, inputs: dict, layout: Layout) -> dict:
-    def flash(query, key, value):
-        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
-
-    with torch.no_grad(), mock.patch.object(functional, "scaled_dot_product_attention", flash), \
-            FlopCounterMode(display=False) as flops:
-        peak = peak_bytes(network, inputs, lambda: forward(inputs, layout.frames, layout.views))
-    return {"tflop": round(flops.get_total_flops() / 1e12, 2), "peak_activations_gib": round(peak / 2**30, 2)}
+    cost = count(network, lambda: forward(inputs, layout.frames, layout.views), inputs.values())
+    return {"tflop": round(cost.flops / 1e12, 2), "gigabytes_moved": round(cost.bytes / 1e9, 1),
+            "operations": len(cost.operations), "peak_activations_gib": round(cost.peak_bytes / 2**30, 2)}
