@@ -17,8 +17,27 @@ WHITE = 1.0      # the background in [-1, 1]: subtracted, as the shift factor of
 SCALE = 2.0      # then multiplied: an object that covers a fifth of the image has root mean square 1
 
 
+class Views(NamedTuple):
+    """Pictures of B clips as a data set hands them out: small, for they travel between processes.
+
+    Attributes
+    ----------
+    rgb, part : Tensor of uint8, shape (B, T, V, H, W, 3)
+        Colour and spatial part colours. View 0 is the input view.
+    ids : Tensor of int16, shape (B, T, V, H, W)
+        Part ids, -1 = background.
+    cameras : Tensor, shape (B, V, 2)
+        Elevation and azimuth relative to view 0, radians.
+    """
+
+    rgb: Tensor
+    part: Tensor
+    ids: Tensor
+    cameras: Tensor
+
+
 class Batch(NamedTuple):
-    """Training tensors of B clips; images are latents (see `to_model`).
+    """Training tensors of B clips; images are latents (see `latents`).
 
     Attributes
     ----------
@@ -28,25 +47,28 @@ class Batch(NamedTuple):
         Colour of view 0.
     cameras : Tensor, shape (B, V, 2)
         Elevation and azimuth relative to view 0, radians.
+    ids : Tensor of int16, shape (B, T, V, H', W')
+        Part ids of the pictures, -1 = background; H' and W' are multiples of H and W.
     """
 
     rgb: Tensor
     part: Tensor
     condition: Tensor
     cameras: Tensor
+    ids: Tensor
 
     def to(self, device) -> Batch:
         """The same tensors on another device."""
         return Batch(*(tensor.to(device) for tensor in self))
 
 
-def to_model(images: np.ndarray) -> Tensor:
+def to_model(images: np.ndarray | Tensor) -> Tensor:
     """Images to latents: uint8 (..., H, W, 3) to float32 (..., 12, H/2, W/2) with white at 0, ``2 (x - 1)``, folded.
 
     Diffusion wants data of unit root mean square. The shift matters too: at low noise the network must amplify what
     differs from the background, which its group normalisation does by itself where the background is 0.
     """
-    tensor = torch.from_numpy(np.array(images, np.uint8)).movedim(-1, -3)
+    tensor = torch.as_tensor(np.array(images, np.uint8) if isinstance(images, np.ndarray) else images).movedim(-1, -3)
     return fold(SCALE * (tensor.float() / 127.5 - 1 - WHITE), FOLD)
 
 
@@ -69,16 +91,50 @@ def camera_angles(azimuths, elevations) -> Tensor:
     return torch.from_numpy(np.radians(angles)).float()
 
 
+def views_of(clip: Clip) -> Views:
+    """Pictures of a whole clip as a batch of one: frame 0 and view 0 are the clip's own."""
+    pictures = (torch.from_numpy(np.array(array)[None]) for array in (clip.rgb, clip.part_images, clip.parts))
+    return Views(*pictures, camera_angles(clip.cameras.azimuths, clip.cameras.elevations)[None])
+
+
+@torch.no_grad()
+def latents(views: Views, vae=None, device=None, chunk: int = 64) -> Batch:
+    """What the network is trained on.
+
+    Parameters
+    ----------
+    views : Views
+    vae : AutoencoderKL, optional
+        Without one the latents are folded pixels (`to_model`); with one, the modes of its posterior times its
+        ``scaling_factor``. It is not trained here.
+    device : optional
+        Where the result shall be; default where the pictures are.
+    chunk : int
+        Pictures that the VAE takes at once.
+    """
+    device = views.rgb.device if device is None else device
+    if vae is None:
+        rgb, part = (to_model(pictures.to(device)) for pictures in (views.rgb, views.part))
+    else:
+        rgb, part = (encode_pixels(pictures.to(device), vae, chunk) for pictures in (views.rgb, views.part))
+    return Batch(rgb, part, rgb[:, :, 0], views.cameras.to(device), views.ids.to(device))
+
+
+def encode_pixels(pictures: Tensor, vae, chunk: int = 64) -> Tensor:
+    """uint8 (..., H, W, 3) to scaled latents (..., C, h, w), float32."""
+    pixels = (pictures.movedim(-1, -3).float() / 127.5 - 1).flatten(0, -4).to(vae.dtype)
+    rows = torch.cat([vae.encode(part).latent_dist.mode() for part in pixels.split(chunk)])
+    return rows.float().mul(vae.config.scaling_factor).reshape(*pictures.shape[:-3], *rows.shape[1:])
+
+
 def clip_tensors(clip: Clip) -> Batch:
-    """Tensors of a whole clip as a batch of one: frame 0 and view 0 are the clip's own."""
-    rgb, part = to_model(clip.rgb), to_model(clip.part_images)
-    cameras = camera_angles(clip.cameras.azimuths, clip.cameras.elevations)
-    return Batch(rgb[None], part[None], rgb[None, :, 0], cameras[None])
+    """Latents of a whole clip as a batch of one, in folded pixels."""
+    return latents(views_of(clip))
 
 
-def collate(samples: Sequence[Batch]) -> Batch:
+def collate(samples: Sequence[Views]) -> Views:
     """Join batches of equal sizes into one. Nothing is padded: all samples of a dataset have the same T, V, H, W."""
-    return Batch(*(torch.cat(tensors) for tensors in zip(*samples)))
+    return Views(*(torch.cat(tensors) for tensors in zip(*samples)))
 
 
 class ClipTensors:
@@ -94,6 +150,8 @@ class ClipTensors:
         All of one image size, each with at least ``frames`` frames and ``views`` views.
     frames, views : int
         T and V of what is drawn.
+    still : float
+        Share of windows that repeat one frame: what a single image is to the pipeline.
 
     Raises
     ------
@@ -101,8 +159,8 @@ class ClipTensors:
         If there are no clips, a clip is too short or has too few views, or image sizes differ.
     """
 
-    def __init__(self, clips: Sequence[Clip], frames: int, views: int) -> None:
-        self.clips, self.frames, self.views = tuple(clips), frames, views
+    def __init__(self, clips: Sequence[Clip], frames: int, views: int, still: float = 0.0) -> None:
+        self.clips, self.frames, self.views, self.still = tuple(clips), frames, views, still
         if not self.clips:
             raise ValueError("there are no clips to train on")
         if frames < 1 or views < 1:
@@ -126,15 +184,21 @@ class ClipTensors:
         clip = self.clips[index]
         total = clip.rgb.shape[0]
         stride = 1 + draw((total - 1) // (self.frames - 1), generator) if self.frames > 1 else 1
+        if self.still and torch.rand((), generator=generator).item() < self.still:
+            stride = 0
         start = draw(total - (self.frames - 1) * stride, generator)
         views = torch.randperm(clip.rgb.shape[1], generator=generator, device=generator.device)[:self.views].numpy()
         from_first = (clip.cameras.azimuths[views] - clip.cameras.azimuths[views[0]]) % 360
         from_first[0] = -1                                # another elevation may share view 0's azimuth
         return clip.select(start + stride * np.arange(self.frames), views[np.argsort(from_first, kind="stable")])
 
+    def sample(self, generator: torch.Generator) -> Views:
+        """Draw one window of a random clip; the same generator state gives the same bytes."""
+        return views_of(self.window(draw(len(self), generator), generator))
+
     def batch(self, size: int, generator: torch.Generator) -> Batch:
-        """Draw ``size`` windows of random clips; the same generator state gives the same bytes."""
-        return collate([clip_tensors(self.window(draw(len(self), generator), generator)) for _ in range(size)])
+        """Draw ``size`` windows, in folded pixels."""
+        return latents(collate([self.sample(generator) for _ in range(size)]))
 
 
 def draw(high: int, generator: torch.Generator) -> int:
