@@ -55,8 +55,8 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
     rotations = {name: quaternions(value, keys + 1) for name, value in angles.items()}
     body = worlds(skeleton, phase, rotations, {"pelvis": bob})
     for name, offset in PHASES.items():
-        path, pitch = _step((phase + offset) % 1, toes[name], stride * leg, lift * leg)
-        for joint, swing in _leg_angles(skeleton, body, name, toes[name], path, pitch).items():
+        path, pitch = step((phase + offset) % 1, toes[name], stride * leg, lift * leg)
+        for joint, swing in leg_angles(skeleton, body, name, toes[name], path, pitch).items():
             rotations[joint] = quaternions(_axis(swing), keys + 1)
     return animate("walk", skeleton, phase, duration, rotations, {"pelvis": bob})
 
@@ -75,7 +75,7 @@ def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation
     return animate("look", skeleton, turn / (2 * np.pi), duration, angles)
 
 
-def _step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tuple[np.ndarray, np.ndarray]:
+def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tuple[np.ndarray, np.ndarray]:
     """Toe positions (S, 3) and pitch of the foot (S,) over one cycle; standing while phase < DUTY."""
     stance = phase < DUTY
     u = np.where(stance, phase / DUTY, (phase - DUTY) / (1 - DUTY))
@@ -88,7 +88,7 @@ def _step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tup
     return toe + np.stack([np.zeros_like(z), y, z], 1), pitch
 
 
-def _leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray, path: np.ndarray,
+def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray, path: np.ndarray,
                 pitch: np.ndarray) -> dict[str, np.ndarray]:
     """Swing of a leg's three joints about x, (S,) each, that puts its toe on ``path``.
 
