@@ -26,7 +26,7 @@ from sp4dlib.clips.card import write_card
 from sp4dlib.clips.config import SetConfig
 from sp4dlib.clips.curate import Kept, Signature
 from sp4dlib.clips.objects import DROPPED, KEPT, Job, Made, dropped, make_object, new_report
-from sp4dlib.clips.shards import ENDING, Packed, file_hash, index_path, write_shard, write_whole
+from sp4dlib.clips.shards import ENDING, Packed, file_hash, index_path, read_manifest, write_shard, write_whole
 from sp4dlib.clips.sources import SPLITS, Entry, list_entries
 
 FORMAT = 1              # of the set's layout
@@ -35,7 +35,7 @@ TIME_LIMIT = 900.0      # seconds for one object
 log = logging.getLogger(__name__)
 
 
-def build(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str | None = None,
+def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str | None = None,
           limit: float | None = TIME_LIMIT, progress: bool = True) -> dict:
     """Build a training set, or go on building it.
 
@@ -93,10 +93,9 @@ def digest(text: str) -> str:
 
 def _finished(out: Path, plan: dict) -> dict:
     """The manifest of a set that is there, if it is the one that is asked for."""
-    path = out / "manifest.json"
-    if not path.is_file():
+    if not (out / "manifest.json").is_file():
         raise ValueError(f"{out} is there and is no training set; choose another folder")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_manifest(out)
     if {name: manifest.get(name) for name in plan} != plan:
         raise ValueError(f"{out} holds a set of another configuration or version; choose another folder, or delete it")
     shutil.rmtree(out.with_name(out.name + ".part"), ignore_errors=True)

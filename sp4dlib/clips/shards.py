@@ -22,7 +22,8 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -192,8 +193,8 @@ def write_shard(path: Path, clips: Iterable[Packed], views: int) -> Index:
     return index
 
 
-def read_clip(path: Path, index: Index, row: int, frames: Sequence[int] | None = None,
-              views: Sequence[int] | None = None) -> Clip:
+def read_clip(path: Path, index: Index, row: int,
+              choose: Callable[[Clip], tuple[np.ndarray, np.ndarray]] | None = None) -> Clip:
     """A clip of a shard, or some of its frames and views: only their pictures are read and decoded.
 
     Parameters
@@ -203,8 +204,8 @@ def read_clip(path: Path, index: Index, row: int, frames: Sequence[int] | None =
     index : Index
     row : int
         Number of the clip in the shard.
-    frames, views : sequence of int, optional
-        In this order, as :meth:`Clip.select` takes them; all by default.
+    choose : callable, optional
+        Is given the clip, with empty pictures, and returns the frames and views that :meth:`Clip.select` shall take.
 
     Returns
     -------
@@ -222,17 +223,18 @@ def read_clip(path: Path, index: Index, row: int, frames: Sequence[int] | None =
             return file.read(sizes[member])
 
         try:
-            whole = _without_pictures(json.loads(content(0)), content(1))
-            chosen = np.arange(index.frames) if frames is None else np.atleast_1d(frames)
-            seen = np.arange(index.views) if views is None else np.atleast_1d(views)
-            clip = whole if frames is None and views is None else whole.select(chosen, seen)
+            clip = _without_pictures(json.loads(content(0)), content(1))
+            frames, views = np.arange(index.frames), np.arange(index.views)
+            if choose is not None:
+                frames, views = choose(clip)
+                clip = clip.select(frames, views)
             rgb, parts = np.empty(clip.rgb.shape, np.uint8), np.empty(clip.parts.shape, np.int16)
-            for t, frame in enumerate(chosen):
-                for v, view in enumerate(seen):
+            for t, frame in enumerate(frames):
+                for v, view in enumerate(views):
                     member = 2 + 2 * (int(frame) * index.views + int(view))
                     rgb[t, v] = decode_png(content(member))
                     parts[t, v] = decode_png(content(member + 1)).astype(np.int16) - 1
-        except (ValueError, KeyError, OSError, EOFError, SyntaxError) as error:
+        except (ValueError, KeyError, OSError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged at {index.keys[row]}: {error}; build it again") from error
     return replace(clip, rgb=rgb, parts=parts)
 
@@ -273,3 +275,19 @@ def file_hash(path: Path) -> str:
         while piece := file.read(2**20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def read_manifest(root: str | Path) -> dict:
+    """The manifest of a set.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none: the folder holds no set, or an unfinished one.
+    """
+    path = Path(root).absolute() / "manifest.json"
+    if not path.is_file():
+        unfinished = path.parent.with_name(path.parent.name + ".part").is_dir()
+        raise FileNotFoundError(f"{root} holds no training set (no manifest.json)"
+                                + ("; its build is unfinished: run the same `sp4d data build` again" * unfinished))
+    return json.loads(path.read_text(encoding="utf-8"))
