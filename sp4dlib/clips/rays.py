@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sp4dlib.clips.cameras import Cameras
+from sp4dlib.clips.looks import linear, srgb
 from sp4dlib.clips.scene import Scene, cutoff
 
 # Column and row of a pixel's four samples, the rotated grid that graphics hardware uses for 4x multisampling.
@@ -82,17 +83,6 @@ def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> No
                 sample[hits.ray] = _shade(scene, textures, light, detail, hits)
                 total += sample
             rgb[t, view, rows, columns] = np.rint(total * (255 / len(SAMPLES)))
-
-
-def encode(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB, both in [0, 1]."""
-    c = np.clip(linear, 0, 1)
-    return np.where(c < 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)
-
-
-def decode(srgb: np.ndarray) -> np.ndarray:
-    """sRGB to linear light, both in [0, 1]."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def _light(scene: Scene, normals: np.ndarray) -> np.ndarray:
@@ -184,7 +174,7 @@ def _shade(scene: Scene, textures: dict, light: np.ndarray, detail: np.ndarray, 
     factors = np.array([m.base_color[:3] for m in scene.materials])
     seen = light[(~hits.front).astype(int)[:, None], corners]                       # (R, 3)
     base = factors[number][:, None] * scene.colors[corners, :3] * seen[..., None]   # (R, corner, channel)
-    plain = np.einsum("rk,rkc->rc", hits.share, encode(base))
+    plain = np.einsum("rk,rkc->rc", hits.share, srgb(base))
     for m, material in enumerate(scene.materials):
         texture = textures.get(id(material.texture))
         chosen = np.flatnonzero(number == m) if texture is not None else ()
@@ -193,14 +183,14 @@ def _shade(scene: Scene, textures: dict, light: np.ndarray, detail: np.ndarray, 
             uv = np.einsum("rk,rkc->rc", share, scene.uv[corners[chosen]])
             level = detail[hits.face[chosen]] + 0.5 * np.log2(np.prod(texture.levels[0].shape[:2]))
             texel = texture.at(uv, level)[:, :3]
-            plain[chosen] = encode(np.einsum("rk,rkc->rc", share, base[chosen]) * texel)
+            plain[chosen] = srgb(np.einsum("rk,rkc->rc", share, base[chosen]) * texel)
     return plain
 
 
 def _levels(image: np.ndarray) -> Texture:
     """The levels of an sRGB image (h, w, 4) of uint8, each the mean of 2 x 2 texels of the last."""
     values = np.arange(256) / 255
-    level = np.stack([decode(values)[image[..., c]] if c < 3 else values[image[..., c]] for c in range(4)],
+    level = np.stack([linear(values)[image[..., c]] if c < 3 else values[image[..., c]] for c in range(4)],
                      axis=-1, dtype=np.float32)
     levels = [level]
     while max(level.shape[:2]) > 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sp4dlib.clips import Clip
+from sp4dlib.clips.windows import draw, draw_window
 from sp4dlib.model import fold, unfold
 
 FOLD = 2         # side of the pixel patches that become channels: the stand-in for a VAE
@@ -132,17 +133,18 @@ def clip_tensors(clip: Clip) -> Batch:
     return latents(views_of(clip))
 
 
-def collate(samples: Sequence[Views]) -> Views:
-    """Join batches of equal sizes into one. Nothing is padded: all samples of a dataset have the same T, V, H, W."""
-    return Views(*(torch.cat(tensors) for tensors in zip(*samples)))
+def clips_views(clips: Sequence[Clip]) -> Views:
+    """Pictures of clips of equal sizes: the ``collate_fn`` of a DataLoader over a dataset of clips.
+
+    Nothing is padded: all windows of a dataset have the same T, V, H, W.
+    """
+    return Views(*(torch.cat(tensors) for tensors in zip(*map(views_of, clips))))
 
 
 class ClipTensors:
-    """Random windows of clips: some frames, some views, a random one of which is the input.
+    """Random windows of clips (:func:`~sp4dlib.clips.windows.draw_window`): some frames, some views, one the input.
 
-    Frames are equally spaced in time, with a random start and stride. Views are a random subset in the order in
-    which an orbit from view 0 meets them, because the network's temporal convolutions mix neighbouring views. Frame 0
-    and view 0 define the spatial colours, so these are computed for every draw.
+    Frame 0 and view 0 define the spatial colours, so these are computed for every draw.
 
     Parameters
     ----------
@@ -182,25 +184,13 @@ class ClipTensors:
     def window(self, index: int, generator: torch.Generator) -> Clip:
         """Draw a window of clip ``index``."""
         clip = self.clips[index]
-        total = clip.rgb.shape[0]
-        stride = 1 + draw((total - 1) // (self.frames - 1), generator) if self.frames > 1 else 1
-        if self.still and torch.rand((), generator=generator).item() < self.still:
-            stride = 0
-        start = draw(total - (self.frames - 1) * stride, generator)
-        views = torch.randperm(clip.rgb.shape[1], generator=generator, device=generator.device)[:self.views].numpy()
-        from_first = (clip.cameras.azimuths[views] - clip.cameras.azimuths[views[0]]) % 360
-        from_first[0] = -1                                # another elevation may share view 0's azimuth
-        return clip.select(start + stride * np.arange(self.frames), views[np.argsort(from_first, kind="stable")])
+        return clip.select(*draw_window(len(clip.times), clip.cameras.azimuths, self.frames, self.views, generator,
+                                        self.still))
 
-    def sample(self, generator: torch.Generator) -> Views:
-        """Draw one window of a random clip; the same generator state gives the same bytes."""
-        return views_of(self.window(draw(len(self), generator), generator))
+    def draw(self, generator: torch.Generator) -> Clip:
+        """A window of a random clip; the same generator state gives the same bytes."""
+        return self.window(draw(len(self), generator), generator)
 
     def batch(self, size: int, generator: torch.Generator) -> Batch:
         """Draw ``size`` windows, in folded pixels."""
-        return latents(collate([self.sample(generator) for _ in range(size)]))
-
-
-def draw(high: int, generator: torch.Generator) -> int:
-    """A random integer in [0, high)."""
-    return int(torch.randint(high, (), generator=generator, device=generator.device))
+        return latents(clips_views([self.draw(generator) for _ in range(size)]))

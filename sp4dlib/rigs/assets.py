@@ -70,6 +70,11 @@ def _index() -> dict:
     return json.loads(Path(__file__).with_name("quaternius.json").read_text("utf-8"))
 
 
+def about() -> dict[str, str]:
+    """Author, license, source, and commit of the source, of all assets."""
+    return {name: _index()[name] for name in ("author", "license", "source", "commit")}
+
+
 @functools.cache
 def registry() -> dict[str, Asset]:
     """All assets by full name, in the order of the list."""
