@@ -1,11 +1,11 @@
 """Training sets as PyTorch reads them: from shards, or drawn while training.
 
-Both kinds give windows of clips (:class:`~sp4dlib.clips.clip.Clip`), which ``diffusion.clips_batch`` makes into
+Both kinds give windows of clips (:class:`~sp4dlib.clips.clip.Clip`), which ``diffusion.clips_views`` makes into
 tensors. What is drawn at random follows from the seed, the epoch and the index alone: any number of DataLoader workers
 gives the same windows.
 
 >>> data = KinematicParts("KinematicParts-Open", "train", frames=4, views=4)
->>> loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=4, collate_fn=diffusion.clips_batch)
+>>> loader = DataLoader(data, batch_size=8, shuffle=True, num_workers=4, collate_fn=diffusion.clips_views)
 >>> for epoch in range(100):
 ...     data.set_epoch(epoch)
 ...     for batch in loader:
@@ -32,7 +32,7 @@ from sp4dlib.clips.merging import RULE, MergeRule
 from sp4dlib.clips.parts import kinematic_parts
 from sp4dlib.clips.shards import Index, index_path, read_about, read_clip, read_manifest
 from sp4dlib.clips.sources import SPLITS, Entry, load_entry
-from sp4dlib.clips.windows import draw_window
+from sp4dlib.clips.windows import draw, draw_window
 from sp4dlib.rigs import Rig
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,22 @@ class KinematicParts(_Epochs):
             return draw_window(len(clip.times), clip.cameras.azimuths, self.frames, self.views, generator)
 
         return read_clip(path, index, row, choose)
+
+    def draw(self, generator: torch.Generator, still: float = 0.0) -> Clip:
+        """A random window of a random clip; the same generator state gives the same bytes.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+        still : float
+            Share of windows that repeat one frame.
+        """
+        shard, row = self._find(draw(len(self), generator))
+
+        def choose(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+            return draw_window(len(clip.times), clip.cameras.azimuths, self.frames, self.views, generator, still)
+
+        return read_clip(self._paths[shard], self._index(shard), row, choose)
 
     def clip(self, number: int) -> Clip:
         """A whole clip, as it was stored."""

@@ -1,4 +1,4 @@
-"""A plain training loop: resumable, reproducible, one device."""
+"""The training loop: resumable and reproducible, on one device or several."""
 
 from __future__ import annotations
 
@@ -7,91 +7,34 @@ import copy
 import dataclasses
 import json
 import logging
-import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (StateDictOptions, get_model_state_dict, get_state_dict,
+                                                     set_model_state_dict, set_state_dict)
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from sp4dlib import profile
-from sp4dlib.diffusion.data import Batch, ClipTensors
-from sp4dlib.diffusion.edm import Pair, denoising_loss, sample_sigmas
+from sp4dlib.diffusion.data import Batch, ClipTensors, Views, clips_views, latents
+from sp4dlib.diffusion.edm import Pair, denoising_loss
+from sp4dlib.diffusion.objective import Objective, make_draws
+from sp4dlib.diffusion.train_config import FREE_TO_CHANGE, TrainConfig
+
+__all__ = ["Heldout", "TrainConfig", "TrainResult", "heldout_loss", "make_heldout", "train"]
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
-FREE_TO_CHANGE = {"steps", "log_every", "evaluate_every", "checkpoint_every"}   # on resuming, at a constant rate
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What determines a training run, besides the model's first weights and the clips.
-
-    Attributes
-    ----------
-    steps, batch_size : int
-    learning_rate : float
-        Peak of AdamW's rate.
-    warmup : int
-        Steps over which the rate rises linearly from 0.
-    schedule : {"constant", "cosine"}
-        What follows the warm-up; cosine ends at 0 after ``steps``.
-    beta2, weight_decay : float
-        Of AdamW. Squared gradients are averaged over about ``1 / (1 - beta2)`` steps.
-    clip_norm : float
-        Largest norm of the gradient.
-    ema : float
-        Decay of the running mean of the weights; in the first steps it is ``(1 + step) / (10 + step)`` if smaller.
-    p_mean, p_std : float
-        Noise levels are drawn with ``ln σ ~ N(p_mean, p_std²)``.
-    condition_dropout : float
-        Share of samples that see no input frames, which makes guidance possible.
-    seed : int
-        Of the draws of clips, noise and dropout.
-    log_every, evaluate_every, checkpoint_every : int
-        In steps; 0 is never. The held-out loss is also taken before the first and after the last step.
-    """
-
-    steps: int = 1000
-    batch_size: int = 4
-    learning_rate: float = 1e-3
-    warmup: int = 20
-    schedule: str = "cosine"
-    beta2: float = 0.99
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    ema: float = 0.99
-    p_mean: float = -1.2
-    p_std: float = 1.2
-    condition_dropout: float = 0.1
-    seed: int = 0
-    log_every: int = 10
-    evaluate_every: int = 0
-    checkpoint_every: int = 0
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule is 'constant' or 'cosine'; got {self.schedule!r}")
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps and batch_size must be at least 1; got {self.steps} and {self.batch_size}")
-        if not 0 <= self.condition_dropout <= 1 or not 0 <= self.ema < 1:
-            raise ValueError("condition_dropout lies in [0, 1] and ema in [0, 1); got "
-                             f"{self.condition_dropout} and {self.ema}")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step ``step`` (the first is 0)."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * (step - self.warmup) / (self.steps - self.warmup))) / 2
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)      # of a sharded model, too
 
 
 @dataclass(frozen=True)
@@ -105,12 +48,12 @@ class TrainResult:
     ema : Module
         A copy with the running mean of its weights: sample with this one.
     history : list of dict
-        One record for each log: ``step`` (steps done), ``loss``, ``rgb``, ``part``, ``learning_rate``,
-        ``grad_norm``; and where it was evaluated, ``heldout``.
+        One record for each log: ``step`` (steps done), ``loss``, ``rgb``, ``part``, ``contrastive`` (0 without it),
+        ``learning_rate``, ``grad_norm``; and where it was evaluated, ``heldout``.
     steps : int
         Steps done.
     finished : bool
-        False if Ctrl-C ended it early.
+        False if Ctrl-C or the time limit ended it early.
     seconds : float
         Wall time of this call.
     """
@@ -138,18 +81,19 @@ class Heldout:
 
 
 def make_heldout(data: ClipTensors, windows: int = 4, levels: int = 4, seed: int = 12345, p_mean: float = -1.2,
-                 p_std: float = 1.2) -> Heldout:
+                 p_std: float = 1.2, vae: nn.Module | None = None) -> Heldout:
     """Fix ``windows`` windows, each at ``levels`` noise levels.
 
     The levels are the mid-quantiles of the log-normal distribution of training, so that the mean loss estimates the
-    training objective.
+    training objective. No image is known.
     """
     generator = torch.Generator().manual_seed(seed)
-    batch = data.batch(windows, generator)
+    batch = latents(clips_views([data.draw(generator) for _ in range(windows)]), vae).to("cpu")
     middle = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
     quantiles = torch.exp(p_mean + p_std * torch.special.ndtri(middle)).float()
     batch = Batch(*(tensor.repeat_interleave(levels, 0) for tensor in batch))
-    return Heldout(batch, quantiles.repeat(windows), draw_noise(batch, generator))
+    noise = torch.randn(2, *batch.rgb.shape, generator=generator)
+    return Heldout(batch, quantiles.repeat(windows), Pair(*noise))
 
 
 @torch.no_grad()
@@ -170,60 +114,122 @@ def heldout_loss(model: nn.Module, heldout: Heldout, batch_size: int = 8) -> flo
     return total / len(heldout.sigma)
 
 
-def draw_noise(batch: Batch, generator: torch.Generator) -> Pair:
-    """Standard normal noise for both branches, drawn together: one draw of twice the channels, as in SP4D."""
-    noise = torch.randn(2, *batch.rgb.shape, generator=generator, device=generator.device)
-    return Pair(*noise.to(batch.rgb.device))
+class Samples(Dataset):
+    """Sample number n of a run, drawn from a generator that knows the seed and n alone.
+
+    So it does not matter how many processes draw, how many devices train, or where a run was stopped.
+    """
+
+    def __init__(self, data: ClipTensors, seed: int) -> None:
+        self.data, self.seed = data, seed
+
+    def __getitem__(self, number: int) -> Views:
+        return clips_views([self.data.draw(generator_of(self.seed, number, 0))])
+
+
+def generator_of(seed: int, number: int, stream: int) -> torch.Generator:
+    """The generator of a sample: stream 0 draws the window, stream 1 its noise."""
+    state = np.random.SeedSequence([seed, number, stream]).generate_state(2, np.uint32).astype(np.uint64)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+class WeightMean:
+    """The running mean of a module's weights, kept beside it: sharded like them if they are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.values = [parameter.detach().clone() for parameter in module.parameters()]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """``mean = decay mean + (1 - decay) weights``."""
+        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in self.module.parameters()], 1 - decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """For a while, the module holds the mean."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for value, parameter in zip(self.values, self.module.parameters()):
+            kept = parameter.detach().clone()
+            parameter.copy_(value)
+            value.copy_(kept)
 
 
 class _Run:
-    """The state that a checkpoint holds."""
+    """The state of a run, and what a checkpoint holds of it."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
-        self.model, self.config = model, config
-        self.ema = copy.deepcopy(model).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad],
-                                           lr=config.learning_rate, betas=(0.9, config.beta2),
-                                           weight_decay=config.weight_decay)
-        self.generator = torch.Generator().manual_seed(config.seed)      # on the CPU: the same draws on every device
+    def __init__(self, model: nn.Module, data: ClipTensors, config: TrainConfig, vae: nn.Module | None,
+                 device: torch.device) -> None:
+        self.config, self.vae = config, vae
+        self.accelerator = make_accelerator(config.precision, device)
+        share = config.batch_size // self.accelerator.num_processes
+        if share * self.accelerator.num_processes != config.batch_size or share % config.accumulate:
+            raise ValueError(f"a batch of {config.batch_size} cannot be shared by {self.accelerator.num_processes} "
+                             f"devices in {config.accumulate} pieces each; change batch_size or accumulate")
+        self.share = share // config.accumulate
+        if config.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        self.model = model
+        self.objective = Objective(model, config.contrastive_weight, config.temperature, config.seed)
+        trained = [p for p in self.objective.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, config.beta2),
+                                      weight_decay=config.weight_decay)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.objective.train(), optimizer)
+        self.mean = WeightMean(self.wrapped)
+        self.samples = Samples(data, config.seed)
         self.history: list[dict] = []
         self.pending: list[dict] = []                                    # steps since the last log
         self.step = 0
 
-    def advance(self, data: ClipTensors, device: torch.device) -> dict:
+    def pieces(self, stop: int) -> DataLoader:
+        """All samples of this device from the present step to ``stop``, piece by piece."""
+        config, rank, devices = self.config, self.accelerator.process_index, self.accelerator.num_processes
+        share = config.batch_size // devices
+        numbers = [step * config.batch_size + rank * share + i for step in range(self.step, stop) for i in range(share)]
+        context = "spawn" if config.workers else None                    # an OpenGL context does not survive a fork
+        return DataLoader(self.samples, self.share, sampler=numbers, num_workers=config.workers,
+                          collate_fn=join_views, multiprocessing_context=context,
+                          persistent_workers=config.workers > 0)
+
+    def advance(self, pieces: Iterator[Views]) -> dict:
         """Take one step; returns its losses."""
-        config, model = self.config, self.model
-        batch = data.batch(config.batch_size, self.generator)
-        sigma = sample_sigmas(config.batch_size, self.generator, config.p_mean, config.p_std)
-        noise = draw_noise(batch, self.generator)
-        conditioned = torch.rand(config.batch_size, generator=self.generator) >= config.condition_dropout
-        batch = batch.to(device)
+        config, accelerator = self.config, self.accelerator
         rate = config.rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = denoising_loss(model, Pair(batch.rgb, batch.part), Pair(*(n.to(device) for n in noise)),
-                              sigma.to(device), batch.condition, batch.cameras, conditioned=conditioned.to(device))
-        total = loss.total.mean()
-        if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the loss is {total.item()} at step {self.step} (noise levels {[round(s, 4) for s in sigma.tolist()]})"
-                "; lower learning_rate or clip_norm, lengthen warmup, or look for NaN in the clips")
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        sums = torch.zeros(4, dtype=torch.float64)
+        first = self.step * config.batch_size + accelerator.process_index * self.share * config.accumulate
+        for piece in range(config.accumulate):
+            batch = latents(next(pieces), self.vae, accelerator.device)
+            numbers = range(first + piece * self.share, first + (piece + 1) * self.share)
+            draws = make_draws(batch, [generator_of(config.seed, n, 1) for n in numbers], config.p_mean, config.p_std,
+                               config.condition_dropout, config.known).to(accelerator.device)
+            last = piece + 1 == config.accumulate
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.wrapped):
+                loss = self.wrapped(batch, draws)
+                if not torch.isfinite(loss.total):
+                    raise FloatingPointError(
+                        f"the loss is {loss.total.item()} at step {self.step} (noise levels "
+                        f"{[round(s, 4) for s in draws.sigma.tolist()]}); lower learning_rate or clip_norm, lengthen "
+                        "warmup, or look for NaN in the clips")
+                accelerator.backward(loss.total / config.accumulate)
+            sums += torch.tensor([each.item() for each in loss], dtype=torch.float64) / config.accumulate
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), config.clip_norm)
         self.optimizer.step()
-        self.update_ema()
+        self.mean.update(min(config.ema, (1 + self.step) / (10 + self.step)))
         self.step += 1
-        return {"loss": total.item(), "rgb": loss.rgb.mean().item(), "part": loss.part.mean().item(),
-                "learning_rate": rate, "grad_norm": norm.item()}
-
-    @torch.no_grad()
-    def update_ema(self) -> None:
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        pairs = list(zip(self.ema.parameters(), self.model.parameters()))
-        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
-        for a, b in zip(self.ema.buffers(), self.model.buffers()):
-            a.copy_(b)
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums.to(accelerator.device, torch.float32), "mean").double().cpu()
+        names = ("loss", "rgb", "part", "contrastive")
+        return dict(zip(names, sums.tolist())) | {"learning_rate": rate, "grad_norm": float(norm)}
 
     def record(self, heldout: Heldout | None) -> dict | None:
         """Close the steps since the last log into one record, if this step is to be logged or evaluated."""
@@ -234,19 +240,26 @@ class _Run:
         names = self.pending[0] if self.pending else ()
         record = {"step": self.step} | {name: sum(p[name] for p in self.pending) / len(self.pending) for name in names}
         if evaluate:
-            record["heldout"] = heldout_loss(self.ema, heldout)
+            with self.mean.in_place():
+                record["heldout"] = heldout_loss(self.model, heldout)
         self.pending.clear()
         self.history.append(record)
         return record
 
     def save(self, out: Path) -> None:
         """Write the whole state; a reader sees the old file or the new one, never half of one."""
-        state = {"config": dataclasses.asdict(self.config), "step": self.step, "history": self.history,
-                 "pending": self.pending, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
-                 "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
-        temporary = out / f".{CHECKPOINT}.{os.getpid()}"
-        torch.save(state, temporary)
-        os.replace(temporary, out / CHECKPOINT)
+        weights, optimizer = get_state_dict(self.wrapped, self.optimizer.optimizer, options=WHOLE)
+        with self.mean.in_place():
+            mean = get_model_state_dict(self.wrapped, options=WHOLE)
+            mean = {name: tensor.clone() for name, tensor in mean.items()}      # on a CPU they are the parameters
+        if self.accelerator.is_main_process:
+            state = {"config": dataclasses.asdict(self.config), "step": self.step, "history": self.history,
+                     "pending": self.pending, "weights": weights, "mean": mean, "optimizer": optimizer,
+                     "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()}
+            temporary = out / f".{CHECKPOINT}.{os.getpid()}"
+            torch.save(state, temporary)
+            os.replace(temporary, out / CHECKPOINT)
+        self.accelerator.wait_for_everyone()
 
     def load(self, out: Path) -> None:
         """Continue from the checkpoint in ``out``."""
@@ -258,15 +271,39 @@ class _Run:
         if changed:
             raise ValueError(f"{out / CHECKPOINT} was trained with other settings (then, now): {changed}; give the "
                              "old settings, another folder, or resume=False to start again")
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        set_model_state_dict(self.wrapped, state["mean"], options=WHOLE)
+        self.mean = WeightMean(self.wrapped)
+        set_state_dict(self.wrapped, self.optimizer.optimizer, model_state_dict=state["weights"],
+                       optim_state_dict=state["optimizer"], options=WHOLE)
+        if state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.pending = state["step"], state["history"], state["pending"]
+
+    def averaged(self) -> nn.Module:
+        """A copy of the network with the running mean of the weights."""
+        with self.mean.in_place():
+            return copy.deepcopy(self.model).requires_grad_(False).eval()
+
+
+def make_accelerator(precision: str, device: torch.device):
+    """An `accelerate.Accelerator` on ``device``, or on this process's own device under ``accelerate launch``."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)          # another run may want another precision
+    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    return accelerator
+
+
+def join_views(samples: list[Views]) -> Views:
+    """Samples of one clip each as one batch."""
+    return Views(*(torch.cat(tensors) for tensors in zip(*samples)))
 
 
 def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | os.PathLike | None = None, *,
           resume: bool = True, heldout: Heldout | None = None, device: str | torch.device | None = None,
+          vae: nn.Module | None = None, minutes: float | None = None,
           callback: Callable[[int, dict], None] | None = None, progress: bool | None = None) -> TrainResult:
     """Train ``model`` in place to denoise windows of ``data``.
 
@@ -276,20 +313,26 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
     Parameters
     ----------
     model : Module
-        See `sp4dlib.diffusion.edm.denoise`. Its weights at the call are the start.
-    data : ClipTensors
+        A `DualUNet`, or its colour branch alone (stage 1 of SP4D); see `sp4dlib.diffusion.objective.Objective`. Its
+        weights at the call are the start.
+    data : object with ``draw(generator) -> Clip``
+        Such as `ClipTensors` or `sp4dlib.clips.dataset.KinematicParts`; all clips of equal sizes.
     config : TrainConfig
     out : path, optional
-        Folder for ``checkpoint.pt`` (model, running mean, optimiser, random state) and ``metrics.jsonl`` (the
-        history, one record a line).
+        Folder for ``checkpoint.pt`` (weights, running mean, optimiser, settings) and ``metrics.jsonl`` (the history,
+        one record a line).
     resume : bool
         Continue from the checkpoint in ``out`` if there is one.
     heldout : Heldout, optional
         What to evaluate the running mean of the weights on; see `make_heldout`.
     device : optional
-        Where to train; default where the model is.
+        Where to train; default where the model is. Under ``accelerate launch`` each process takes its own.
+    vae : AutoencoderKL, optional
+        Makes the latents; not trained. Default: folded pixels.
+    minutes : float, optional
+        Stop, with a checkpoint, when so much time has passed: to train in pieces.
     callback : callable, optional
-        Called with (steps done, record) after each logged step.
+        Called with (steps done, record) after each logged step, on the first device.
     progress : bool, optional
         Show a bar; by default not in the ``ci`` profile.
 
@@ -302,37 +345,42 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
     FloatingPointError
         If the loss is not finite.
     ValueError
-        If the checkpoint in ``out`` was made with other settings.
+        If the checkpoint in ``out`` was made with other settings, or the batch cannot be shared by the devices.
     """
     began = time.perf_counter()
     device = torch.device(device) if device is not None else next(model.parameters()).device
-    run = _Run(model.to(device).train(), config)
+    run = _Run(model.to(device), data, config, None if vae is None else vae.to(device).eval(), device)
+    main = run.accelerator.is_main_process
     out = Path(out) if out is not None else None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         if resume and (out / CHECKPOINT).exists():
             run.load(out)
             log.info("resuming %s at step %d of %d", out, run.step, config.steps)
-        write_metrics(out, run.history)
+        if main:
+            write_metrics(out, run.history)
     if run.step == 0:
-        note(run.record(heldout), out, callback)
+        note(run.record(heldout), out, callback, main)
+    pieces = iter(run.pieces(config.steps))
     with stop_signal() as stopped, tqdm(total=config.steps, initial=run.step, unit="step",
-                                        disable=not show_progress(progress)) as bar:
+                                        disable=not (main and show_progress(progress))) as bar:
         while run.step < config.steps and not stopped.is_set():
-            run.pending.append(run.advance(data, device))
+            run.pending.append(run.advance(pieces))
             bar.update()
             record = run.record(heldout)
             if record is not None:
                 bar.set_postfix({name: f"{record[name]:.3f}" for name in ("loss", "heldout") if name in record})
             if out is not None and (due(run.step, config.checkpoint_every) or run.step == config.steps):
                 run.save(out)
-            note(record, out, callback)
-    if stopped.is_set() and out is not None:
+            note(record, out, callback, main)
+            if minutes is not None and time.perf_counter() - began > 60 * minutes:
+                stopped.set()
+    if run.step < config.steps and out is not None:
         run.save(out)
     finished = run.step >= config.steps
     if not finished:
         log.warning("stopped at step %d of %d%s", run.step, config.steps, f"; {out} can be resumed" if out else "")
-    return TrainResult(model, run.ema, run.history, run.step, finished, time.perf_counter() - began)
+    return TrainResult(model, run.averaged(), run.history, run.step, finished, time.perf_counter() - began)
 
 
 def due(step: int, every: int) -> bool:
@@ -340,9 +388,9 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step > 0 and step % every == 0
 
 
-def note(record: dict | None, out: Path | None, callback: Callable[[int, dict], None] | None) -> None:
+def note(record: dict | None, out: Path | None, callback: Callable[[int, dict], None] | None, main: bool) -> None:
     """Append a record to the metrics and tell the callback."""
-    if record is None:
+    if record is None or not main:
         return
     if out is not None:
         with open(out / METRICS, "a", encoding="utf-8") as file:
