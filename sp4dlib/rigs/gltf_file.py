@@ -30,6 +30,7 @@ READABLE = {"KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp"
 HARMLESS = {"KHR_lights_punctual", "KHR_texture_basisu", "MSFT_texture_dds", "EXT_texture_avif", "KHR_xmp_json_ld",
             "EXT_lights_image_based", "EXT_lights_ies"}
 COMPRESSION = {"EXT_meshopt_compression", "KHR_meshopt_compression"}
+WRAPS = {"REPEAT": 10497, "CLAMP": 33071, "MIRROR": 33648}
 HEADER, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
 MAX_FILE = 2**30        # bytes of a file, and of all the files it names together

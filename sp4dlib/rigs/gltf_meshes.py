@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sp4dlib.rigs.gltf_draco import DracoError, DracoMesh, decode
-from sp4dlib.rigs.gltf_file import COMPONENTS, GltfFile, to_float
+from sp4dlib.rigs.gltf_file import COMPONENTS, WRAPS, GltfFile, to_float
 from sp4dlib.rigs.rig import Material, RigError
 
 TRIANGLES, STRIP, FAN = 4, 5, 6
 DRACO = "KHR_draco_mesh_compression"
 NAMES = {"joints": "JOINTS_0", "weights": "WEIGHTS_0", "uv": "TEXCOORDs", "colors": "COLOR_0"}
-WRAPS = {10497: "REPEAT", 33071: "CLAMP", 33648: "MIRROR"}
 
 
 @dataclass(frozen=True)
@@ -235,7 +234,8 @@ def _texture(file: GltfFile, material: int, images: dict[int, np.ndarray]) -> tu
         return None, ("REPEAT", "REPEAT")
     entry = file.item("textures", reference["index"])
     sampler = file.item("samplers", entry["sampler"]) if "sampler" in entry else {}
-    wrap = tuple(WRAPS.get(sampler.get(side, 10497), "REPEAT") for side in ("wrapS", "wrapT"))
+    named = {code: name for name, code in WRAPS.items()}
+    wrap = tuple(named.get(sampler.get(side, 10497), "REPEAT") for side in ("wrapS", "wrapT"))
     image = entry.get("extensions", {}).get("EXT_texture_webp", {}).get("source", entry.get("source"))
     if image is None:
         file.note(f"the texture of material {material} is in a format that cannot be read; left out", logging.WARNING)

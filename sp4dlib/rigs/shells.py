@@ -13,6 +13,7 @@ import numpy as np
 from sp4dlib.rigs.bones import Bones
 from sp4dlib.rigs.paint import linear, smooth_step
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Rig
+from sp4dlib.rigs.welded import Body, surface_at, weights
 
 Y = np.array([0.0, 1.0, 0.0])
 
@@ -291,6 +292,14 @@ def fin(root, tip, thickness: float, spacing: float, bow=(0.0, 0.0, 0.0)) -> She
                 np.concatenate([normal[:1], normal, normal[-1:]]), around)
 
 
+def welded(body: Body, spacing: float) -> tuple[Shell, np.ndarray]:
+    """The skin of a body, weighted, and its normals (N, 3)."""
+    points, faces, normals = surface_at(body, spacing)
+    rows, names = weights(body, points), body.bones.skeleton().names
+    shell = _shell(points, faces)
+    return replace(shell, weights={name: rows[:, j] for j, name in enumerate(names) if rows[:, j].any()}), normals
+
+
 def eye(center, radius: float, towards, spacing: float, white: str = "#f4f1e8", pupil: str = "#14100e") -> Shell:
     """A ball with a dark pupil where it looks."""
     shell = ball(center, radius, min(spacing, 0.7 * radius))
@@ -307,15 +316,15 @@ def assemble(name: str, bones: Bones, shells: list[Shell], animations: tuple[Ani
     counts = np.cumsum([0] + [len(shell.points) for shell in shells])
     materials = list(dict.fromkeys(shell.material.name for shell in shells))
     table = {shell.material.name: shell.material for shell in shells}
-    weights = np.zeros((counts[-1], len(bones.heads)))
+    shares = np.zeros((counts[-1], len(bones.heads)))
     for start, shell in zip(counts, shells):
         for joint, share in shell.weights.items():
-            weights[start:start + len(share), bones.index(joint)] += share
-    weights[weights < 1e-3] = 0
+            shares[start:start + len(share), bones.index(joint)] += share
+    shares[shares < 1e-3] = 0
     colors = np.concatenate([shell.colors for shell in shells])
     look = Appearance(tuple(table[m] for m in materials),
                       np.concatenate([np.full(len(s.faces), materials.index(s.material.name)) for s in shells]),
                       vertex_colors=np.concatenate([colors, np.ones((len(colors), 1))], 1))
     return Rig(np.concatenate([shell.points for shell in shells]),
                np.concatenate([shell.faces + start for start, shell in zip(counts, shells)]),
-               weights / weights.sum(1, keepdims=True), bones.skeleton(), animations, look, name)
+               shares / shares.sum(1, keepdims=True), bones.skeleton(), animations, look, name)

@@ -12,7 +12,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, fin, tube
 
-SPACING = 0.036
+VERTICES, SPACING = 3000, 0.036
 RANGES = {"body_length": (0.55, 0.75), "girth": (0.13, 0.20), "neck_length": (0.16, 0.42), "head_radius": (0.085, 0.12),
           "beak_length": (0.10, 0.26), "wing_length": (0.65, 1.05), "wing_chord": (0.24, 0.36),
           "leg_length": (0.26, 0.55), "tail_length": (0.22, 0.45), "flap": (0.5, 0.8), "tempo": (0.7, 1.4)}

@@ -11,7 +11,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, fin, tube
 
-SPACING = 0.032
+VERTICES, SPACING = 3000, 0.032
 RANGES = {"length": (0.9, 1.3), "height": (0.16, 0.34), "width": (0.10, 0.17), "fin_size": (0.8, 1.4),
           "sweep": (0.35, 0.6), "tempo": (0.8, 1.5)}
 CHOICES = {"tail": ("fork", "fan", "crescent"), "pattern": ("bands", "stripes", "spots", "plain"),

@@ -12,7 +12,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, ball, eye, fin, tube
 
-SPACING = 0.036
+VERTICES, SPACING = 3000, 0.036
 RANGES = {"thorax": (0.12, 0.17), "abdomen": (0.34, 0.55), "girth": (0.13, 0.21), "head_radius": (0.09, 0.13),
           "height": (0.20, 0.34), "leg_reach": (0.42, 0.62), "leg_radius": (0.018, 0.028), "feelers": (0.26, 0.50),
           "tempo": (0.8, 1.6)}

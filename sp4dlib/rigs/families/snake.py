@@ -11,7 +11,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, tube
 
-SPACING = 0.035
+VERTICES, SPACING = 3000, 0.035
 RANGES = {"length": (1.9, 2.7), "thickness": (0.085, 0.13), "head_size": (1.15, 1.5), "waves": (1.3, 2.0),
           "sway": (0.75, 1.05), "tempo": (0.7, 1.4)}
 CHOICES = {"hood": (False, False, True), "pattern": ("bands", "diamonds", "stripes", "plain"),
