@@ -164,9 +164,12 @@ class Index:
 
     @classmethod
     def load(cls, path: Path) -> Index:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["keys"], file["starts"], file["sizes"], int(file["views"]))
+        """Read what :meth:`save` wrote; ValueError if it cannot be."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["keys"], file["starts"], file["sizes"], int(file["views"]))
+        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def index_path(shard: Path) -> Path:
