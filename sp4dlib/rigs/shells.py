@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones
-from sp4dlib.rigs.paint import linear, smooth_step
+from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Rig
 from sp4dlib.rigs.welded import Body, surface_at, weights
 
@@ -72,6 +72,10 @@ class Shell:
         """In one ``#rrggbb``, or in linear colours (3,) or (N, 3)."""
         color = linear(color) if isinstance(color, str) else np.asarray(color, float)
         return replace(self, colors=np.broadcast_to(color, (len(self.points), 3)).copy())
+
+    def marked(self, color: str, other: str, share: np.ndarray) -> Shell:
+        """In one ``#rrggbb``, moved towards another by ``share`` (N,) in [0, 1]."""
+        return replace(self, colors=mix(self.painted(color).colors, other, share))
 
     def made_of(self, material: Material) -> Shell:
         """Of a material, whose base colour multiplies the painted colours."""
@@ -150,7 +154,8 @@ def tube(knots, radii, spacing: float, side=(1.0, 0.0, 0.0), round_ends=(1.0, 1.
     head = [(centers[0] - round_ends[0] * r[0].min() * np.sin(a) * tangents[0], np.cos(a) * r[0]) for a in caps]
     tail = [(centers[-1] + round_ends[1] * r[-1].min() * np.sin(a) * tangents[-1], np.cos(a) * r[-1])
             for a in caps[::-1]]
-    ends = [centers[0] - round_ends[0] * r[0].min() * tangents[0], centers[-1] + round_ends[1] * r[-1].min() * tangents[-1]]
+    ends = [centers[0] - round_ends[0] * r[0].min() * tangents[0],
+            centers[-1] + round_ends[1] * r[-1].min() * tangents[-1]]
     middle = np.array([ends[0], *(c for c, _ in head), *centers, *(c for c, _ in tail), ends[1]])
     sizes = np.array([r[0], *(x for _, x in head), *r, *(x for _, x in tail), r[-1]])
     way_of = np.concatenate([tangents[:1].repeat(4, 0), tangents, tangents[-1:].repeat(4, 0)])
@@ -196,8 +201,9 @@ def turned(profile, center, axis, spacing: float, bevel: float = 0.0, around: in
     corners.append([0.0, profile[-1, 1]])
     line = np.array([corners[0]])
     for corner in corners[1:]:
-        pieces = max(1, int(np.ceil(np.linalg.norm(corner - line[-1]) / spacing)))
-        line = np.concatenate([line, line[-1] + (np.asarray(corner) - line[-1]) * np.arange(1, pieces + 1)[:, None] / pieces])
+        step = np.asarray(corner) - line[-1]
+        pieces = max(1, int(np.ceil(np.linalg.norm(step) / spacing)))
+        line = np.concatenate([line, line[-1] + step * np.arange(1, pieces + 1)[:, None] / pieces])
     keep = np.r_[True, np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-9]
     line = line[keep]
     around = around or max(10, 2 * int(np.ceil(np.pi * line[:, 0].max() / spacing)))
@@ -218,7 +224,8 @@ def ball(center, radii, spacing: float, axis=(0.0, 0.0, 1.0)) -> Shell:
     second = np.cross(axis, first)
     centers = -np.cos(slope)[:, None] * axis
     unit = loft(centers, np.sin(slope)[:, None] * first, np.sin(slope)[:, None] * second, max(6, 2 * rings))
-    return replace(unit, points=unit.points * radii + np.asarray(center, float), along=unit.along * (radii @ np.abs(axis)))
+    along = unit.along * (radii @ np.abs(axis))
+    return replace(unit, points=unit.points * radii + np.asarray(center, float), along=along)
 
 
 def box(center, size, spacing: float, bevel: float, taper=(1.0, 1.0)) -> Shell:

@@ -20,7 +20,8 @@ from sp4dlib.rigs.proportions import RANGES, Proportions
 from sp4dlib.rigs.rig import Rig
 from sp4dlib.rigs.shells import assemble
 
-_MODULES = {"biped": biped, "bird": bird, "fish": fish, "snake": snake, "insect": insect, "hand": hand, "robot_arm": arm,
+_MODULES = {"biped": biped, "bird": bird, "fish": fish, "snake": snake, "insect": insect, "hand": hand,
+            "robot_arm": arm,
             "wheeled": wheeled}
 FAMILIES: tuple[str, ...] = ("quadruped", *_MODULES)
 FEWEST = 1000

@@ -34,11 +34,13 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
                              ("palm", "wrist", palm)):
         bones.joint(name, parent, at)
     r, h = p.base_radius, p.column
-    foot = turned([[1.25 * r, 0], [1.25 * r, 0.06], [r, 0.07], [0.9 * r, 0.40 * h]], [0, 0, 0], [0, 1, 0], spacing, 0.015)
+    foot = turned([[1.25 * r, 0], [1.25 * r, 0.06], [r, 0.07], [0.9 * r, 0.40 * h]], [0, 0, 0], [0, 1, 0], spacing,
+                  0.015)
     rim = smooth_step((0.075 - foot.points[:, 1]) / 0.01)
     ring = smooth_step(np.sin(12 * foot.angle) / 0.4 + 0.5) if p.hazard else np.zeros(len(rim))
     base = mix(np.broadcast_to(linear(p.colors[1]), (len(rim), 3)), "#f2c230", rim * ring)
-    column = turned([[0.80 * r, 0.41 * h], [0.74 * r, 0.62 * h], [0.5 * r, 0.9 * h]], [0, 0, 0], [0, 1, 0], spacing, 0.015)
+    column = turned([[0.80 * r, 0.41 * h], [0.74 * r, 0.62 * h], [0.5 * r, 0.9 * h]], [0, 0, 0], [0, 1, 0], spacing,
+                    0.015)
     shells = [foot.on("base").painted(base).made_of(METAL), column.on("turret").painted(p.colors[0]).made_of(PAINT)]
     for name, at, joint, size in (("shoulder", shoulder, "turret", 1.7), ("elbow", elbow, "shoulder", 1.35),
                                   ("wrist", wrist, "elbow", 1.0)):
@@ -46,7 +48,8 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
         shells.append(drum.on(joint).painted(p.colors[2]).made_of(METAL))
         cap = turned([[0.6 * size * t, -1.45 * t], [0.6 * size * t, 1.45 * t]], at, [1, 0, 0], 0.7 * spacing, 0.1 * t)
         shells.append(cap.on(name).painted(p.colors[1]).made_of(METAL))
-    shells += [_beam(p, shoulder, elbow, 1.15 * t, spacing).on("shoulder"), _beam(p, elbow, wrist, 0.9 * t, spacing).on("elbow")]
+    shells += [_beam(p, shoulder, elbow, 1.15 * t, spacing).on("shoulder"),
+               _beam(p, elbow, wrist, 0.9 * t, spacing).on("elbow")]
     return bones, shells + _gripper(p, bones, wrist, palm, spacing)
 
 
@@ -61,9 +64,10 @@ def _beam(p: SimpleNamespace, start: np.ndarray, end: np.ndarray, t: float, spac
         beam = box([0, 0, 0], [1.7 * t, 1.9 * t, length], spacing, 0.25 * t)
         turn = np.stack([[1.0, 0, 0], np.cross(way, [1, 0, 0]), way], 1)
         share = beam.points[:, 2] / length + 0.5
-        beam = Shell(beam.points @ turn.T + (a + b) / 2, beam.faces, beam.along, beam.angle, {}, beam.colors, beam.material)
+        beam = Shell(beam.points @ turn.T + (a + b) / 2, beam.faces, beam.along, beam.angle, {}, beam.colors,
+                     beam.material)
     band = smooth_step((0.10 - np.abs(share - 0.62)) / 0.03)
-    return beam.painted(mix(np.broadcast_to(linear(p.colors[0]), (len(share), 3)), p.colors[1], band)).made_of(PAINT)
+    return beam.marked(p.colors[0], p.colors[1], band).made_of(PAINT)
 
 
 def _gripper(p: SimpleNamespace, bones: Bones, wrist: np.ndarray, palm: np.ndarray, spacing: float) -> list[Shell]:
@@ -72,7 +76,7 @@ def _gripper(p: SimpleNamespace, bones: Bones, wrist: np.ndarray, palm: np.ndarr
     plate = turned([[1.5 * t, -0.35 * t], [1.5 * t, 0.25 * t]], palm, [0, 1, 0], 0.7 * spacing, 0.12 * t)
     mark = smooth_step((np.cos(plate.angle) - 0.8) / 0.1)
     shells = [neck.painted(p.colors[2]).made_of(METAL),
-              plate.on("palm").painted(mix(np.broadcast_to(linear(p.colors[1]), (len(mark), 3)), p.colors[0], mark)).made_of(METAL)]
+              plate.on("palm").marked(p.colors[1], p.colors[0], mark).made_of(METAL)]
     for k in range(p.fingers):
         turn = 2 * np.pi * k / p.fingers
         out = np.array([np.cos(turn), 0, np.sin(turn)])
@@ -81,9 +85,10 @@ def _gripper(p: SimpleNamespace, bones: Bones, wrist: np.ndarray, palm: np.ndarr
         bones.joint(name, "palm", root)
         middle = root + 0.45 * p.finger * out * 0.5 - [0, 0.5 * p.finger, 0]
         tip = root - 0.25 * t * out - [0, p.finger, 0]
-        finger = tube([root, middle, tip], [0.30 * t, 0.28 * t, 0.16 * t], 0.6 * t, side=np.cross(out, [0, 1, 0]), straight=True)
+        finger = tube([root, middle, tip], [0.30 * t, 0.28 * t, 0.16 * t], 0.6 * t, side=np.cross(out, [0, 1, 0]),
+                      straight=True)
         pad = smooth_step((finger.along / finger.along.max() - 0.72) / 0.05)
-        shells.append(finger.on(name).painted(mix(np.broadcast_to(linear(p.colors[2]), (len(pad), 3)), p.colors[0], pad))
+        shells.append(finger.on(name).marked(p.colors[2], p.colors[0], pad)
                       .made_of(METAL))
     return shells
 
@@ -125,7 +130,8 @@ def _grip(p: SimpleNamespace, skeleton: Skeleton, closed: np.ndarray) -> dict:
     out = {}
     for k in range(p.fingers):
         turn = 2 * np.pi * k / p.fingers
-        out[f"finger_{k + 1}"] = turn_about(np.cross([0, 1.0, 0], [np.cos(turn), 0, np.sin(turn)]), 0.22 * closed - 0.5 * (1 - closed))
+        out[f"finger_{k + 1}"] = turn_about(np.cross([0, 1.0, 0], [np.cos(turn), 0, np.sin(turn)]),
+                                            0.22 * closed - 0.5 * (1 - closed))
     return out
 
 

@@ -45,7 +45,8 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
 
 def _trunk(p: SimpleNamespace, bones: Bones, body: Body) -> np.ndarray:
     g, hr, hip = p.girth, p.head_radius, p.leg_length + 0.25 * p.girth
-    heights = (hip, hip + 0.34 * p.torso, hip + 0.68 * p.torso, hip + 1.02 * p.torso, hip + 1.02 * p.torso + 0.30 * hr + 0.04)
+    heights = (hip, hip + 0.34 * p.torso, hip + 0.68 * p.torso, hip + 1.02 * p.torso,
+               hip + 1.02 * p.torso + 0.30 * hr + 0.04)
     names = ("pelvis", "spine", "chest", "neck", "head")
     for i, (name, y) in enumerate(zip(names, heights)):
         bones.joint(name, names[i - 1] if i else None, [0, y, 0])
@@ -55,7 +56,8 @@ def _trunk(p: SimpleNamespace, bones: Bones, body: Body) -> np.ndarray:
     body.trunk = [Cone(0, pelvis, spine, 0.94 * g, 0.84 * g, 1.05), Cone(1, spine, chest, 0.84 * g, 0.90 * g, 1.05),
                   Cone(2, chest, chest + [0, 0.14 * p.torso, 0], 0.90 * g, 0.72 * g, wide),
                   Cone(3, neck - [0, 0.3 * hr, 0], head, 0.42 * hr, 0.38 * hr), Cone(4, middle, middle, hr, hr),
-                  Cone(4, middle - [0, 0.30 * hr, -0.20 * hr], middle - [0, 0.45 * hr, -0.25 * hr], 0.66 * hr, 0.55 * hr)]
+                  Cone(4, middle - [0, 0.30 * hr, -0.20 * hr], middle - [0, 0.45 * hr, -0.25 * hr], 0.66 * hr,
+                       0.55 * hr)]
     body.trunk_joints, body.trunk_widths = list(range(5)), [0.8, 0.8, 0.7, 0.6]
     return middle
 
@@ -84,7 +86,8 @@ def _leg(p: SimpleNamespace, bones: Bones, body: Body, side: str, s: int) -> Non
         joints.append(bones.joint(f"leg_{part}_{side}", parent, at))
         parent = f"leg_{part}_{side}"
     heel, toe = knots[2] - [0, 0.1 * r, 0.2 * r], np.array([x, 0.80 * r, p.foot - 0.02])
-    cones = [Cone(joints[0], knots[0], knots[1], 1.45 * r, 1.05 * r), Cone(joints[1], knots[1], knots[2], 1.05 * r, 0.9 * r),
+    cones = [Cone(joints[0], knots[0], knots[1], 1.45 * r, 1.05 * r),
+             Cone(joints[1], knots[1], knots[2], 1.05 * r, 0.9 * r),
              Cone(joints[2], heel, toe, r, 0.8 * r)]
     body.limbs[f"leg_{side}"] = Limb(joints, cones, 0.5 * p.girth)
 
@@ -100,11 +103,12 @@ def _clothes(p: SimpleNamespace, body: Body, skin: Shell, head: np.ndarray) -> n
     color = np.broadcast_to(linear(p.colors[0]), (len(points), 3))
     belt = bones.at("pelvis")[1] + 0.20 * p.torso
     sleeve = ("arm_upper",) if p.sleeves == "short" else ("arm_upper", "arm_lower")
-    neckline = smooth_step((bones.at("neck")[1] + 0.01 - points[:, 1]) / 0.03)
-    color = mix(color, p.colors[1], smooth_step((of("spine", "chest", "pelvis", "neck", *sleeve) - 0.45) / 0.1) * neckline)
+    neckline = np.maximum(smooth_step((bones.at("neck")[1] + 0.01 - points[:, 1]) / 0.03), of("arm"))
+    color = mix(color, p.colors[1],
+                smooth_step((of("spine", "chest", "pelvis", "neck", *sleeve) - 0.45) / 0.1) * neckline)
     legs = smooth_step((of("pelvis", "spine", "leg") - 0.5) / 0.1) * smooth_step((belt - points[:, 1]) / 0.02)
     color = mix(color, p.colors[2], legs)
-    color = mix(color, "#2a211c", smooth_step((of("leg_foot") - 0.5) / 0.1))
+    color = mix(color, "#2a211c", smooth_step((of("leg_foot") - 0.25) / 0.1))
     color = mix(color, "#2a211c", 0.9 * legs * smooth_step((0.025 - np.abs(points[:, 1] - belt + 0.03)) / 0.01))
     if p.top == "hair":
         above = (points - head) / p.head_radius
@@ -121,11 +125,13 @@ def _top(p: SimpleNamespace, bones: Bones, head: np.ndarray, spacing: float) -> 
         if p.top == "ears":
             bones.joint(f"ear_{side}", "head", root)
             tip = root + hr * np.array([s * 0.55, 0.95, -0.1])
-            shells.append(tube([root, 0.5 * (root + tip), tip], hr * np.array([[0.22, 0.12], [0.34, 0.14], [0.16, 0.08]]),
+            shells.append(tube([root, 0.5 * (root + tip), tip],
+                               hr * np.array([[0.22, 0.12], [0.34, 0.14], [0.16, 0.08]]),
                                min(spacing, 0.3 * hr), side=[s * 0.8, -0.5, 0]).on(f"ear_{side}").painted(p.colors[3]))
         elif p.top == "horns":
             path = root + hr * np.array([[0, -0.1, 0], [s * 0.30, 0.40, 0], [s * 0.30, 0.90, 0.1]])
-            shells.append(tube(path, hr * np.array([0.20, 0.15, 0.04]), min(spacing, 0.3 * hr)).on("head").painted("#e8dcc0"))
+            shells.append(tube(path, hr * np.array([0.20, 0.15, 0.04]),
+                               min(spacing, 0.3 * hr)).on("head").painted("#e8dcc0"))
     return shells
 
 
@@ -151,7 +157,8 @@ def _legs(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turns: dict
 
 def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:
     h = p.leg_length
-    turns = {"pelvis": (0.04, 0.12 * np.cos(turn), 0.05 * np.sin(turn)), "spine": (0.02, -0.10 * np.cos(turn), -0.04 * np.sin(turn)),
+    turns = {"pelvis": (0.04, 0.12 * np.cos(turn), 0.05 * np.sin(turn)),
+             "spine": (0.02, -0.10 * np.cos(turn), -0.04 * np.sin(turn)),
              "chest": (0.03, -0.16 * np.cos(turn), 0.0), "neck": (-0.03, 0.08 * np.cos(turn), 0.0),
              "head": (0.03 * np.sin(2 * turn), 0.06 * np.cos(turn), 0.0)}
     for side, s in SIDES:
@@ -161,7 +168,8 @@ def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
         turns[f"ear_{side}"] = (0.1 * np.sin(2 * turn), 0.0, 0.0)
     turns = {name: value for name, value in turns.items() if name in skeleton.names}
     bob = np.stack([0.02 * np.sin(turn), -0.05 + 0.018 * np.cos(2 * turn), 0 * turn], 1) * h
-    turns = _legs(p, skeleton, phase, turns, bob, lambda toe, late: step((phase + late) % 1, toe, p.stride * h, 0.14 * h))
+    turns = _legs(p, skeleton, phase, turns, bob, lambda toe,
+                  late: step((phase + late) % 1, toe, p.stride * h, 0.14 * h))
     return animate("walk", skeleton, phase, 1.1 / p.tempo, turns, {"pelvis": bob})
 
 
@@ -169,9 +177,11 @@ def _wave(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
     up, shake = smooth_step(2.5 * (0.5 - np.abs(phase - 0.5))), np.sin(4 * turn)
     turns = {"chest": (0.0, 0.12 * up, 0.06 * up), "spine": (0.0, 0.05 * np.sin(turn), 0.0),
              "head": (0.06 * np.sin(2 * turn), 0.15 * np.sin(turn), -0.16 * up),
-             "arm_upper_left": (-0.5 * up, 0.0, 1.35 * up - 0.5 * (1 - up)), "arm_lower_left": (0.0, 0.0, (0.75 + 0.45 * shake) * up),
+             "arm_upper_left": (-0.5 * up, 0.0, 1.35 * up - 0.5 * (1 - up)),
+             "arm_lower_left": (0.0, 0.0, (0.75 + 0.45 * shake) * up),
              "arm_hand_left": (0.0, 0.0, 0.3 * shake * up), "arm_upper_right": (0.15 * np.sin(turn), 0.0, 0.5),
-             "arm_lower_right": (-0.35 - 0.1 * np.sin(turn), 0.0, 0.0), "pelvis": (0.0, 0.08 * np.sin(turn), 0.03 * np.sin(turn))}
+             "arm_lower_right": (-0.35 - 0.1 * np.sin(turn), 0.0, 0.0),
+             "pelvis": (0.0, 0.08 * np.sin(turn), 0.03 * np.sin(turn))}
     bob = np.stack([0.03 * np.sin(turn), -0.03 + 0.01 * np.cos(2 * turn), 0 * turn], 1) * p.leg_length
     turns = _legs(p, skeleton, phase, turns, bob, lambda toe, _: (np.repeat(toe[None], len(phase), 0), 0 * phase))
     return animate("wave", skeleton, phase, 2.4 / p.tempo, turns, {"pelvis": bob})
@@ -181,7 +191,8 @@ def _jump(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
     air = np.clip((phase - 0.35) / 0.35, 0, 1)
     crouch = np.sin(np.pi * np.clip(phase / 0.35, 0, 1)) ** 2 + np.sin(np.pi * np.clip((phase - 0.7) / 0.3, 0, 1)) ** 2
     rise, up = 4 * air * (1 - air), smooth_step(2 * np.sin(np.pi * np.clip((phase - 0.15) / 0.7, 0, 1)) - 0.4)
-    turns = {"pelvis": (0.30 * crouch, 0.0, 0.0), "spine": (0.20 * crouch, 0.0, 0.0), "chest": (0.10 * crouch - 0.1 * rise, 0.0, 0.0),
+    turns = {"pelvis": (0.30 * crouch, 0.0, 0.0), "spine": (0.20 * crouch, 0.0, 0.0),
+             "chest": (0.10 * crouch - 0.1 * rise, 0.0, 0.0),
              "head": (-0.30 * crouch, 0.0, 0.0)}
     for side, s in SIDES:
         turns[f"arm_upper_{side}"] = (0.5 * crouch - 0.6 * up, 0.0, s * (1.5 * up - 0.45))

@@ -61,7 +61,8 @@ def _fins(p: SimpleNamespace, bones: Bones, y: float, spacing: float) -> list[Sh
     bones.joint("dorsal", "spine_1", [0, up - 0.1 * h, 0.0])
     low = y - 0.6 * h
     anal = fin([[0, low, -0.12 * length], [0, low + 0.2 * h, -0.26 * length]],
-               [[0, low - 0.10 * f - 0.1 * h, -0.22 * length], [0, low - 0.06 * f - 0.1 * h, -0.30 * length]], 0.012, spacing)
+               [[0, low - 0.10 * f - 0.1 * h, -0.22 * length],
+                [0, low - 0.06 * f - 0.1 * h, -0.30 * length]], 0.012, spacing)
     shells = [dorsal.on("dorsal").painted(p.colors[3]), anal.on("spine_2").painted(p.colors[3])]
     root = np.array([0, y, 0]) - 0.42 * z
     lobes = {"fork": ((0.20, 0.16, 0.06), (-0.20, 0.16, 0.06)), "crescent": ((0.27, 0.10, 0.04), (-0.27, 0.10, 0.04)),

@@ -85,7 +85,8 @@ def move(p: SimpleNamespace, skeleton: Skeleton) -> tuple[Animation, ...]:
     turns["tongue"] = (0.25 * np.sin(4 * turn), 0.0, 0.0)
     slither = animate("slither", skeleton, phase, 1.6 / p.tempo, turns, {"body": _centred(skeleton, phase, turns)})
     up = 0.5 - 0.5 * np.cos(turn)
-    slopes = {"front_1": -0.30, "front_2": -0.45, "front_3": -0.45, "front_4": -0.15, "front_5": 0.35, "front_6": 0.50, "head": 0.45}
+    slopes = {"front_1": -0.30, "front_2": -0.45, "front_3": -0.45, "front_4": -0.15, "front_5": 0.35, "front_6": 0.50,
+              "head": 0.45}
     turns = {name: (slope * up, 0.14 * up * np.sin(2 * turn), 0.0) for name, slope in slopes.items()}
     turns |= {f"back_{i + 1}": (0.0, 0.20 * np.sin(turn - 0.6 * i), 0.0) for i in range(BACK)}
     turns["tongue"] = (0.3 * np.sin(6 * turn), 0.0, 0.0)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones, animate
-from sp4dlib.rigs.paint import linear, mix, smooth_step
+from sp4dlib.rigs.paint import smooth_step
 from sp4dlib.rigs.rig import Animation, Material, Skeleton
 from sp4dlib.rigs.shells import Shell, ball, box, tube, turned
 
@@ -39,13 +39,14 @@ def _wheel(p: SimpleNamespace, bones: Bones, name: str, parent: str, at, spacing
     bones.joint(name, parent, at)
     r, w = p.wheel_radius, width / 2
     fine = min(spacing, 0.5 * r)
-    tyre = turned([[0.62 * r, -w], [0.92 * r, -w], [r, -0.6 * w], [r, 0.6 * w], [0.92 * r, w], [0.62 * r, w]], at, [1, 0, 0],
+    tyre = turned([[0.62 * r, -w], [0.92 * r, -w], [r, -0.6 * w], [r, 0.6 * w], [0.92 * r, w], [0.62 * r, w]], at,
+                  [1, 0, 0],
                   fine, bevel=0.06 * r, around=20)
     groove = 0.35 * smooth_step((np.sin(10 * tyre.angle + 0.4) - 0.2) / 0.5)
-    tyre = tyre.painted(mix(np.broadcast_to(linear("#34363a"), (len(groove), 3)), "#0c0d0e", groove))
+    tyre = tyre.marked("#34363a", "#0c0d0e", groove)
     hub = turned([[0.60 * r, -1.06 * w], [0.60 * r, 1.06 * w]], at, [1, 0, 0], 0.25 * r, bevel=0.05 * r, around=20)
     spokes = smooth_step((np.cos(5 * hub.angle) - 0.1) / 0.3)
-    hub = hub.painted(mix(np.broadcast_to(linear(p.colors[2]), (len(spokes), 3)), "#d7dade", spokes))
+    hub = hub.marked(p.colors[2], "#d7dade", spokes)
     return [tyre.made_of(RUBBER).on(name), hub.made_of(METAL).on(name)]
 
 
@@ -63,8 +64,9 @@ def _wheels(p: SimpleNamespace, bones: Bones, spacing: float, rows: tuple, steer
 
 
 def _striped(p: SimpleNamespace, shell: Shell) -> Shell:
-    share = smooth_step((0.09 - np.abs(np.abs(shell.points[:, 0]) - 0.12)) / 0.04) if p.stripe else np.zeros(len(shell.points))
-    return shell.painted(mix(np.broadcast_to(linear(p.colors[0]), (len(share), 3)), p.colors[1], share)).made_of(PAINT)
+    """Painted, with two racing stripes for some."""
+    share = smooth_step((0.09 - np.abs(np.abs(shell.points[:, 0]) - 0.12)) / 0.04)
+    return shell.marked(p.colors[0], p.colors[1], share if p.stripe else 0 * share).made_of(PAINT)
 
 
 def _cab(p: SimpleNamespace, center, size, taper, glass: tuple[float, float], spacing: float) -> list[Shell]:
@@ -100,7 +102,8 @@ def _car(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
     for side, s in SIDES:
         hinge = np.array([s * 0.46 * p.width, (floor + top) / 2, 0.14 * p.length])
         bones.joint(f"door_{side}", "chassis", hinge)
-        door = box(hinge - [0, -0.05 * p.height, 0.14 * p.length], [0.05, 0.80 * p.height, 0.27 * p.length], spacing, 0.015)
+        door = box(hinge - [0, -0.05 * p.height, 0.14 * p.length], [0.05, 0.80 * p.height, 0.27 * p.length], spacing,
+                   0.015)
         handle = box(hinge + [s * 0.03, 0.25 * p.height, -0.23 * p.length], [0.025, 0.02, 0.07], spacing, 0.006)
         shells += [door.on(f"door_{side}").painted(p.colors[1] if p.stripe else p.colors[0]).made_of(PAINT),
                    handle.on(f"door_{side}").painted("#d7dade").made_of(METAL)]
@@ -126,7 +129,7 @@ def _truck(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
     for center, size in planks:
         plank = box(center, size, spacing, 0.012)
         ribs = 0.6 * smooth_step((np.sin(2 * np.pi * plank.points[:, 2] / 0.16) - 0.55) / 0.2)
-        shells.append(plank.painted(mix(np.broadcast_to(linear(p.colors[1]), (len(ribs), 3)), p.colors[2], ribs)).on("bed")
+        shells.append(plank.marked(p.colors[1], p.colors[2], ribs).on("bed")
                       .made_of(PAINT))
     bones.joint("tailgate", "bed", [0, low + high, back])
     gate = box([0, low + high / 2, back], [wide, high, 0.04], spacing, 0.012)
@@ -138,7 +141,8 @@ def _truck(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
 def _tank(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
     r, floor = p.wheel_radius, 0.9 * p.wheel_radius
     top = floor + 1.1 * p.height
-    hull = box([0, (floor + top) / 2, 0], [0.92 * p.width, top - floor, 0.98 * p.length], spacing, 0.04, taper=(0.98, 0.80))
+    hull = box([0, (floor + top) / 2, 0], [0.92 * p.width, top - floor, 0.98 * p.length], spacing, 0.04,
+               taper=(0.98, 0.80))
     camouflage = _blotches(p, hull)
     shells = [camouflage.on("chassis")]
     for side, s in SIDES:
@@ -149,9 +153,11 @@ def _tank(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
             shells += _wheel(p, bones, f"wheel_{k + 1}_{side}", "chassis", at, spacing, 1.25 * p.wheel_width)
     bones.joint("turret", "chassis", [0, top, -0.04 * p.length])
     t, rise = 0.36 * p.width + 0.06, 0.8 * p.cabin
-    ring = turned([[1.04 * t, 0], [t, 0.35 * rise], [0.72 * t, rise]], bones.at("turret"), [0, 1, 0], spacing, bevel=0.05)
+    ring = turned([[1.04 * t, 0], [t, 0.35 * rise], [0.72 * t, rise]], bones.at("turret"), [0, 1, 0], spacing,
+                  bevel=0.05)
     shells.append(_blotches(p, ring).on("turret"))
-    hatch = turned([[0.28 * t, 0], [0.28 * t, 0.06]], bones.at("turret") + [0.25 * t, rise, -0.2 * t], [0, 1, 0], 0.06, 0.012)
+    hatch = turned([[0.28 * t, 0], [0.28 * t, 0.06]], bones.at("turret") + [0.25 * t, rise, -0.2 * t], [0, 1, 0], 0.06,
+                   0.012)
     shells.append(hatch.on("turret").painted(p.colors[2]).made_of(METAL))
     pivot = bones.at("turret") + [0, 0.5 * rise, 0.70 * t]
     bones.joint("barrel", "turret", pivot)
@@ -159,8 +165,9 @@ def _tank(p: SimpleNamespace, bones: Bones, spacing: float) -> list[Shell]:
     gun = turned([[1.7 * b, -0.06], [1.7 * b, 0.12], [b, 0.14], [b, p.barrel - 0.12], [1.5 * b, p.barrel - 0.11],
                   [1.5 * b, p.barrel]], pivot, [0, 0, 1], 0.08, bevel=0.012)
     tip = smooth_step((gun.points[:, 2] - pivot[2] - p.barrel + 0.12) / 0.02)
-    shells.append(gun.on("barrel").painted(mix(np.broadcast_to(linear(p.colors[1]), (len(tip), 3)), p.colors[2], tip)).made_of(METAL))
-    aerial = tube([bones.at("turret") + [-0.5 * t, 0.8 * rise, -0.4 * t], bones.at("turret") + [-0.55 * t, 0.8 * rise + 0.4, -0.5 * t]],
+    shells.append(gun.on("barrel").marked(p.colors[1], p.colors[2], tip).made_of(METAL))
+    aerial = tube([bones.at("turret") + [-0.5 * t, 0.8 * rise, -0.4 * t],
+                   bones.at("turret") + [-0.55 * t, 0.8 * rise + 0.4, -0.5 * t]],
                   [0.012, 0.008], 0.05)
     return [*shells, aerial.on("turret").painted("#1c1d1f").made_of(METAL)]
 
@@ -169,14 +176,15 @@ def _blotches(p: SimpleNamespace, shell: Shell) -> Shell:
     x, y, z = shell.points.T
     wave = np.sin(7 * z + 2 * np.sin(5 * x + 1)) + np.sin(6 * x + 3 * y + 1.7)
     share = smooth_step((wave - 0.5) / 0.25) if p.stripe else np.zeros(len(x))
-    return shell.painted(mix(np.broadcast_to(linear(p.colors[0]), (len(x), 3)), p.colors[1], share)).made_of(PAINT)
+    return shell.marked(p.colors[0], p.colors[1], share).made_of(PAINT)
 
 
 def move(p: SimpleNamespace, skeleton: Skeleton) -> tuple[Animation, ...]:
     """Driving with turning wheels, and what the kind can do: doors, tipping, aiming."""
     phase = np.linspace(0, 1, 49)
     turn = 2 * np.pi * phase
-    return _drive(p, skeleton, phase, turn), {"car": _doors, "truck": _tip, "tank": _aim}[p.kind](p, skeleton, phase, turn)
+    skill = {"car": _doors, "truck": _tip, "tank": _aim}[p.kind]
+    return _drive(p, skeleton, phase, turn), skill(p, skeleton, phase, turn)
 
 
 def _drive(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:
@@ -194,7 +202,8 @@ def _drive(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.n
 
 def _doors(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:
     left, right, hood = (0.5 - 0.5 * np.cos(np.clip(1.8 * turn - late, 0, 2 * np.pi)) for late in (0.0, 2.5, 5.0))
-    turns = {"door_left": (0.0, -1.1 * left, 0.0), "door_right": (0.0, 1.1 * right, 0.0), "hood": (-0.95 * hood, 0.0, 0.0),
+    turns = {"door_left": (0.0, -1.1 * left, 0.0), "door_right": (0.0, 1.1 * right, 0.0),
+             "hood": (-0.95 * hood, 0.0, 0.0),
              "chassis": (0.0, 0.0, 0.02 * np.sin(turn))}
     return animate("doors", skeleton, phase, 3.2 / p.tempo, turns)
 
