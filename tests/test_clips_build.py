@@ -256,12 +256,3 @@ def test_the_asset_rigs_with_draco_and_all(assets, tmp_path):
     for each in found.values():
         if each["status"] == "dropped":
             assert each["reason"] == "unanimated" and each["animations"] == 0
-
-
-def test_ray_gives_the_same_bytes(built, folder, tmp_path, monkeypatch):
-    """On a cluster of this machine alone."""
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")           # a busy machine takes long to start it
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")     # of the workers
-    build_set(folder_config(folder), tmp_path / "set", ray="local", workers=2, progress=False)
-    assert contents(tmp_path / "set") == contents(built[0])
