@@ -140,6 +140,8 @@ def test_damaged_files_are_named_and_skipped(built, folder, tmp_path):
     for name in ("cut", "empty", "text"):
         assert found[f"folder/pack0/{name}"]["reason"] == "unreadable"
         assert f"{name}.glb" in found[f"folder/pack0/{name}"]["detail"]
+    texts = [data for name, data in contents(tmp_path / "set").items() if not name.endswith((".tar", ".npz"))]
+    assert not any(str(tmp_path).encode() in data for data in texts), "a set says nothing of where it was built"
     for name in ("train-000000.tar", "val-000000.tar", "test-000000.tar"):
         assert file_hash(tmp_path / "set" / name) == file_hash(built[0] / name), "the rest is unharmed"
     assert check_set(tmp_path / "set") == []

@@ -12,8 +12,9 @@ from clips_folders import write_rigs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sp4dlib import cli
 from sp4dlib.clips import DrawRule, SetConfig, Source, list_entries, parse_sources, read_config
-from sp4dlib.clips.annotations import annotated_family, download, find_files, read_annotations
+from sp4dlib.clips.annotations import annotated_family, find_files, read_annotations
 from sp4dlib.clips.config import from_dict
 from sp4dlib.clips.sources import file_family, load_entry, make_keys, split_of
 from sp4dlib.rigs import FAMILIES, RigError, assets
@@ -219,7 +220,8 @@ def test_download_asks_for_the_objects_of_the_list(tmp_path, monkeypatch):
                                download_objects=download_objects)
     monkeypatch.setitem(sys.modules, "objaverse", types.SimpleNamespace(xl=xl))
     (tmp_path / "list.txt").write_text("a\nc\n")
-    made = download(tmp_path / "list.txt", tmp_path / "files")
+    assert cli.main(["data", "fetch", str(tmp_path / "list.txt"), "-o", str(tmp_path / "files")]) == 0
+    made = tmp_path / "files" / "files.json"
     assert asked["objects"] == ["a", "c"] and asked["save_repo_format"] == "files"
     assert find_files(str(made))["c"] == tmp_path / "c.glb"
 

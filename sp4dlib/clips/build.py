@@ -67,13 +67,12 @@ def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str 
     """
     out = Path(out).absolute()
     entries, passed_over = list_entries(config.sources, config.val, config.test, config.seed)
-    plan = {"format": FORMAT, "sp4dlib": sp4dlib.__version__, "config": config.to_dict(),
-            "entries": digest(json.dumps([asdict(entry) for entry in entries]))}
+    plan = _plan(config, entries)
     if out.exists():
         return _finished(out, plan)
     work = out.with_name(out.name + ".part")
     with _claimed(work):
-        _check_plan(work, plan)
+        _check_plan(work, plan | {"places": digest("\n".join(entry.locator for entry in entries))})
         jobs = [Job(entry, config.clips, config.parts, config.per_object, config.seed) for entry in entries]
         _make_all(work, jobs, workers, ray, limit, progress)
         target = work / "set"
@@ -84,6 +83,16 @@ def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str 
         target.rename(out)
     shutil.rmtree(work)
     return manifest
+
+
+def _plan(config: SetConfig, entries: list[Entry]) -> dict:
+    """What decides the bytes of a set, and nothing about the machine that builds it: of paths the names alone."""
+    settings = config.to_dict()
+    for source in settings["sources"]:
+        source |= {name: Path(source[name]).name for name in ("path", "files")}
+    listed = [asdict(entry) | {"locator": Path(entry.locator).name} for entry in entries]
+    return {"format": FORMAT, "sp4dlib": sp4dlib.__version__, "config": settings,
+            "entries": digest(json.dumps(listed))}
 
 
 def digest(text: str) -> str:

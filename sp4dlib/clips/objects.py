@@ -7,6 +7,7 @@ import logging
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from sp4dlib.rigs import Rig, RigError
 
 KEPT, DROPPED = "kept", "dropped"
 MOST_NOTES = 20
+OF_THE_OBJECT = ("one part", "unanimated")      # reasons that no other animation can change
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ def make_object(job: Job) -> Made:
     with collected_warnings(report["notes"]):
         try:
             rig, report["sha256"] = load_entry(job.entry)
-            report["notes"] += [note for note in rig.notes if note not in report["notes"]]
+            report["notes"] += [note for note in rig.notes if not any(old.endswith(note) for old in report["notes"])]
             return _make(job, rig, report)
         except RigError as error:
-            return dropped(report, "unreadable", str(error))
+            return dropped(report, "unreadable", str(error).replace(f"{Path(job.entry.locator).parent}/", ""))
         except TooManyParts as error:
             return dropped(report, "too many parts", str(error))
         except OutOfTime:
@@ -125,9 +127,10 @@ def _make(job: Job, rig: Rig, report: dict) -> Made:
         clip = draw if isinstance(draw, Skip) else render_draw(rig, draw, job.clips, parts=parts)
         if isinstance(clip, Skip):
             first = first or clip
-            if animation is not None:
-                report["clips"].append({"animation": rig.animations[animation].name, "status": DROPPED,
-                                        "reason": clip.reason, "detail": clip.detail})
+            if clip.reason in OF_THE_OBJECT:
+                break
+            report["clips"].append({"animation": rig.animations[animation].name, "status": DROPPED,
+                                    "reason": clip.reason, "detail": clip.detail})
             continue
         packed = pack_clip(clip, f"{key}/{len(clips):02d}", _about(job.entry, rig, draw))
         report["clips"].append({"animation": rig.animations[draw.animation].name, "status": KEPT, "reason": "",
