@@ -1,6 +1,6 @@
-"""Motion of the procedural quadruped: a walk by inverse kinematics, and a look round.
+"""Legs that step by inverse kinematics; walk and look of the procedural quadruped.
 
-Both assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
+All assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
     body = worlds(skeleton, phase, rotations, {"pelvis": bob})
     for name, offset in PHASES.items():
         path, pitch = step((phase + offset) % 1, toes[name], stride * leg, lift * leg)
-        for joint, swing in leg_angles(skeleton, body, name, toes[name], path, pitch).items():
+        for joint, swing in leg_angles(skeleton, body, leg_joints(name), toes[name], path, pitch).items():
             rotations[joint] = quaternions(_axis(swing), keys + 1)
     return animate("walk", skeleton, phase, duration, rotations, {"pelvis": bob})
 
@@ -75,8 +75,29 @@ def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation
     return animate("look", skeleton, turn / (2 * np.pi), duration, angles)
 
 
+def leg_joints(leg: str) -> tuple[str, str, str]:
+    """Thigh, shank and foot of a leg called ``<kind>_<side>``."""
+    kind, side = leg.split("_")
+    return tuple(f"{kind}_{part}_{side}" for part in ("upper", "lower", "foot"))
+
+
 def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Toe positions (S, 3) and pitch of the foot (S,) over one cycle; standing while phase < DUTY."""
+    """One step of one leg.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (S,)
+        Share of the cycle, in [0, 1); the foot stands while it is below ``DUTY``.
+    toe : ndarray, shape (3,)
+        Where the toe stands at bind pose.
+    stride, lift : float
+        Length and height of the step.
+
+    Returns
+    -------
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        Place of the toe, and turn of the foot about x in radians, heel up.
+    """
     stance = phase < DUTY
     u = np.where(stance, phase / DUTY, (phase - DUTY) / (1 - DUTY))
     swing = u - np.sin(2 * np.pi * u) / (2 * np.pi)         # leaves and lands with no horizontal jerk
@@ -88,14 +109,28 @@ def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tupl
     return toe + np.stack([np.zeros_like(z), y, z], 1), pitch
 
 
-def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray, path: np.ndarray,
-                pitch: np.ndarray) -> dict[str, np.ndarray]:
-    """Swing of a leg's three joints about x, (S,) each, that puts its toe on ``path``.
+def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: tuple[str, str, str], toe: np.ndarray, path: np.ndarray,
+               pitch: np.ndarray) -> dict[str, np.ndarray]:
+    """Swing of a leg's three joints about x that puts its toe on ``path``.
 
-    ``body`` (S, J, 4, 4) are the joints of the body without leg motion; the parent's turn is undone first.
+    Parameters
+    ----------
+    skeleton : Skeleton
+    body : ndarray, shape (S, J, 4, 4)
+        Joint-to-world matrices of the body without leg motion; the turn of the leg's parent is undone first.
+    leg : (str, str, str)
+        Thigh, shank and foot.
+    toe : ndarray, shape (3,)
+        At bind pose.
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        As :func:`step` gives them.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (S,)
+        Radians.
     """
-    kind, side = leg.split("_")
-    joints = [skeleton.names.index(f"{kind}_{part}_{side}") for part in ("upper", "lower", "foot")]
+    joints = [skeleton.names.index(name) for name in leg]
     hip, knee, ankle = skeleton.joints[joints]
     parent = body[:, skeleton.parents[joints[0]]]
     inverse = np.linalg.inv(parent)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones, animate, worlds
-from sp4dlib.rigs.gait import leg_angles, step
+from sp4dlib.rigs.gait import leg_angles, leg_joints, step
 from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, ball, eye, tube, welded
@@ -150,7 +150,7 @@ def _legs(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turns: dict
         ankle = skeleton.joints[skeleton.names.index(f"leg_foot_{side}")]
         toe = np.array([ankle[0], 0.0, p.foot])
         path, pitch = path_of(toe, late)
-        for joint, swing in leg_angles(skeleton, body, f"leg_{side}", toe, path, pitch).items():
+        for joint, swing in leg_angles(skeleton, body, leg_joints(f"leg_{side}"), toe, path, pitch).items():
             out[joint] = (swing, 0.0, 0.0)
     return out
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones, animate, worlds
-from sp4dlib.rigs.gait import leg_angles, step
+from sp4dlib.rigs.gait import leg_angles, leg_joints, step
 from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, fin, tube
@@ -192,6 +192,6 @@ def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
         ankle = skeleton.joints[skeleton.names.index(f"leg_foot_{side}")]
         toe = np.array([ankle[0], 0.0, ankle[2] + 0.11])
         path, pitch = step((phase + late) % 1, toe, 0.55 * h, 0.22 * h)
-        for joint, swing in leg_angles(skeleton, body, f"leg_{side}", toe, path, pitch).items():
+        for joint, swing in leg_angles(skeleton, body, leg_joints(f"leg_{side}"), toe, path, pitch).items():
             swings[joint] = (swing, 0.0, 0.0)
     return animate("walk", skeleton, phase, 1.0 / p.tempo, {**turns, **swings}, {"hips": bob})
