@@ -78,8 +78,9 @@ def test_bones_keep_their_length(person):
 
 def test_clothes_are_where_they_belong(person):
     colors = person.appearance.vertex_colors[:, :3]
-    np.testing.assert_allclose(colors[moved_by(person, "spine01")], np.tile(linear("#ff0000"), (moved_by(person, "spine01").sum(), 1)), atol=1e-6)
-    np.testing.assert_allclose(colors[moved_by(person, "lowerleg")], np.tile(linear("#0000ff"), (moved_by(person, "lowerleg").sum(), 1)), atol=1e-6)
+    for start, color in (("spine01", "#ff0000"), ("lowerleg", "#0000ff")):
+        worn = colors[moved_by(person, start)]
+        assert len(worn) > 30 and np.abs(worn - linear(color)).max() < 1e-6
     hands = colors[moved_by(person, "finger")]
     assert (hands == hands[0]).all() and not np.allclose(hands[0], linear("#ff0000"))
 
