@@ -47,6 +47,7 @@ def test_what_is_built(built):
     assert [s["file"] for s in manifest["shards"]] == [f"{split}-000000.tar" for split in ("train", "val", "test")]
     assert manifest["summary"]["objects_kept"] == 6 and manifest["summary"]["clips_kept"] == 6
     assert manifest["summary"]["splits"]["val"]["licences"] == {"CC0-1.0": 2}
+    assert list(manifest["summary"]["renderers"].values()) == [6]
     assert not out.with_name("set.part").exists()
     for shard in manifest["shards"]:
         assert file_hash(out / shard["file"]) == shard["sha256"]

@@ -98,6 +98,15 @@ def test_families_can_be_put_into_splits():
     assert len(list_entries([Source("procedural", "all", count=2)])[0]) == 2 * len(FAMILIES)
 
 
+def test_people_are_one_family_and_need_anny(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    entries, _ = list_entries([Source("humans", "people", count=3)], 0.4, 0.4)
+    assert len({e.split for e in entries}) == 1 and [e.seed for e in entries] == [0, 1, 2]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="people needs the body model anny"):
+        list_entries([Source("humans", "people")])
+
+
 def test_the_asset_list_keeps_its_split():
     entries, _ = list_entries([Source("assets", "quaternius")], val=0.4, test=0.4)
     assert len(entries) == 102
@@ -270,6 +279,7 @@ def test_toml_is_read(tmp_path):
     ('{"sources": [{"kind": "assets"}], "size": 1}', "no field 'size'"),
     ('{"sources": [{"kind": "assets"}], "per_object": 0}', "per_object"),
     ('{"sources": [{"kind": "assets"}], "clips": {"layout": "cube"}}', "layout"),
+    ('{"sources": [{"kind": "assets"}], "parts": {"max_parts": 300}}', "8 bits"),
 ])
 def test_configurations_that_make_no_sense(tmp_path, text, message):
     (tmp_path / "set.json").write_text(text)

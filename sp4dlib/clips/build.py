@@ -27,7 +27,7 @@ from sp4dlib.clips.config import SetConfig
 from sp4dlib.clips.curate import Kept, Signature
 from sp4dlib.clips.objects import DROPPED, KEPT, Job, Made, dropped, make_object, new_report
 from sp4dlib.clips.shards import ENDING, Packed, file_hash, index_path, read_manifest, write_shard, write_whole
-from sp4dlib.clips.sources import SPLITS, Entry, list_entries
+from sp4dlib.clips.sources import SPLITS, Entry, list_entries, load_entry
 
 FORMAT = 1              # of the set's layout
 TIME_LIMIT = 900.0      # seconds for one object
@@ -151,6 +151,8 @@ def _make_all(work: Path, jobs: list[Job], workers: int, ray: str | None, limit:
     missing = [job for job in jobs if not _place(work, job.entry.key).with_suffix(".json").exists()]
     if len(missing) < len(jobs):
         log.info("%d of %d objects were made before", len(jobs) - len(missing), len(jobs))
+    if (workers > 1 or ray) and any(job.entry.kind == "human" for job in missing):
+        load_entry(next(job.entry for job in missing if job.entry.kind == "human"))     # anny fills its cache once
     counts: Counter = Counter()
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="object", smoothing=0.05,
               disable=None if progress else True) as bar:
@@ -274,6 +276,7 @@ def summarize(reports: list[dict], passed_over: dict[str, Counter]) -> dict:
            "clips_kept": sum(clip["status"] == KEPT for report in kept for clip in report["clips"]),
            "objects_dropped": _counted(report["reason"] for report in reports if report["status"] == DROPPED),
            "clips_dropped": _counted(clip["reason"] for clip in clips if clip["status"] == DROPPED),
+           "renderers": _counted(report["renderer"] for report in kept),
            "passed_over": {name: dict(sorted(counts.items())) for name, counts in passed_over.items() if counts},
            "splits": {}, "sources": {}}
     for table, field in (("splits", "split"), ("sources", "source")):

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 HARD = 1.5      # times the limit: what does not stop by itself is stopped with its process
 
 
-class OutOfTime(Exception):
-    """A job that was stopped by its time limit."""
+class OutOfTime(BaseException):
+    """A job that was stopped by its time limit; no Exception, so that no code takes it for a mistake of its own."""
 
 
 @dataclass(frozen=True)

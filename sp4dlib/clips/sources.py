@@ -6,6 +6,7 @@ Every source becomes a list of :class:`Entry`: what to load, under which key and
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -251,6 +252,9 @@ def _procedural(source: Source, split) -> tuple[list[Entry], Counter]:
 
 
 def _humans(source: Source, split) -> tuple[list[Entry], Counter]:
+    if importlib.util.find_spec("anny") is None:
+        raise ImportError(f"source {source.name} needs the body model anny: pip install 'sp4dlib[humans]', or leave "
+                          "the source out")
     # One template, one skeleton: all humans are one family.
     family = f"{source.name}:human"
     entries = [Entry(f"{source.name}/{seed:05d}", source.name, "human", "human", family, split(family), "CC0-1.0",
