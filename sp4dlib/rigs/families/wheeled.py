@@ -194,8 +194,6 @@ def _drive(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.n
             turns[name] = (2 * turn, 0.0, 0.0)                  # whole turns, so that the cycle closes
         elif name.startswith("steering"):
             turns[name] = (0.0, 0.45 * np.sin(turn), 0.0)
-    if p.kind == "tank":
-        turns["turret"], turns["barrel"] = (0.0, 0.25 * np.sin(turn), 0.0), (-0.06 + 0.06 * np.sin(2 * turn), 0.0, 0.0)
     bob = np.stack([0 * turn, 0.010 * np.sin(4 * turn), 0 * turn], 1)
     return animate("drive", skeleton, phase, 2.0 / p.tempo, turns, {"chassis": bob})
 
