@@ -268,6 +268,11 @@ def _write_rest(target: Path, plan: dict, reports: list[dict], shards: list[dict
     return manifest
 
 
+def reports_of(root: str | Path) -> list[dict]:
+    """What a build says of each object of a set, kept or not, in the order of keys."""
+    return json.loads((Path(root) / "report.json").read_text(encoding="utf-8"))["objects"]
+
+
 def summarize(reports: list[dict], passed_over: dict[str, Counter]) -> dict:
     """Counts of objects and clips, kept and dropped, by split, source and reason."""
     kept = [report for report in reports if report["status"] == KEPT]
