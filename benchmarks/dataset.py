@@ -68,7 +68,7 @@ def damage(folder: Path) -> Path:
     whole = assets.path(DAMAGED).read_bytes()
     (folder / "cut.glb").write_bytes(whole[:len(whole) // 3])
     (folder / "garbled.glb").write_bytes(whole[:20] + bytes(b ^ 0x55 for b in whole[20:400]) + whole[400:])
-    claims = re.sub(rb'("count":)(\d+)', lambda m: m[1] + b"9" * len(m[2]), whole)
+    claims = re.sub(rb'("count"\s*:\s*)(\d+)', lambda m: m[1] + b"9" * len(m[2]), whole)
     (folder / "claims.glb").write_bytes(claims)
     return folder
 

@@ -180,6 +180,16 @@ def test_of_twins_in_two_splits_the_tested_one_stays(tmp_path):
                      "folder/pack2/arm": "kept"}
 
 
+def test_of_twins_the_source_named_first_counts(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "pack").mkdir(parents=True)
+        rigs.save(arm((1.0, 1.2, 0.8), seed=1), tmp_path / name / "pack" / "arm.glb")
+    sources = tuple(Source("folder", name, str(tmp_path / name)) for name in ("b", "a"))
+    build_set(folder_config(tmp_path, sources=sources), tmp_path / "set", progress=False)
+    assert {key: each["reason"] for key, each in reports(tmp_path / "set").items()} \
+        == {"a/pack/arm": "same file", "b/pack/arm": ""}
+
+
 def test_an_object_alone_is_what_it_is_among_others(built, folder, tmp_path):
     shutil.copytree(folder / "pack1", tmp_path / "rigs" / "pack1")
     build_set(folder_config(tmp_path / "rigs"), tmp_path / "set", progress=False)

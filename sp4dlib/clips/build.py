@@ -77,7 +77,7 @@ def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str 
         _make_all(work, jobs, workers, ray, limit, progress)
         target = work / "set"
         target.mkdir(exist_ok=True)
-        reports = _curated(work, entries)
+        reports = _curated(work, entries, [source.name for source in config.sources])
         shards = _write_shards(work, target, reports, config)
         manifest = _write_rest(target, plan, reports, shards, passed_over)
         target.rename(out)
@@ -180,17 +180,17 @@ def _store(work: Path, made: Made) -> None:
     write_whole(place.with_suffix(".json"), json.dumps(made.report))
 
 
-def _curated(work: Path, entries: list[Entry]) -> list[dict]:
+def _curated(work: Path, entries: list[Entry], sources: list[str]) -> list[dict]:
     """Reports of all objects, in the order of keys, without twins.
 
-    Of twins, the one in the test split stays, or else that in the val split, or else the first by key: what a model
-    is measured on is not taken away, and is not trained on.
+    Of twins, the one in the test split stays, or else that in the val split: what a model is measured on is not taken
+    away, and is not trained on. Then the source that is named first counts, and then the key.
     """
     reports = {entry.key: json.loads(_place(work, entry.key).with_suffix(".json").read_text(encoding="utf-8"))
                for entry in entries}
     files: dict[str, str] = {}
     kept = Kept()
-    for entry in sorted(entries, key=lambda entry: (-SPLITS.index(entry.split), entry.key)):
+    for entry in sorted(entries, key=lambda e: (-SPLITS.index(e.split), sources.index(e.source), e.key)):
         report = reports[entry.key]
         if report["status"] != KEPT:
             continue
