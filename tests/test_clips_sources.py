@@ -6,6 +6,7 @@ import sys
 import types
 from collections import defaultdict
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from clips_folders import write_rigs
@@ -43,8 +44,6 @@ def test_folder(tmp_path):
 
 
 def test_variants_in_one_folder_are_a_family():
-    from pathlib import Path
-
     assert {file_family(Path(name)) for name in ("Fox_01.glb", "fox_02.glb", "fox.glb")} == {"fox"}
     assert file_family(Path("a/b/fox_01.glb")) == "a/b" and file_family(Path("007.glb")) == "007"
 
@@ -267,6 +266,18 @@ def test_toml_is_read(tmp_path):
     (tmp_path / "set.toml").write_text('seed = 3\n[clips]\nviews = 4\n[[sources]]\nkind = "assets"\nname = "q"\n')
     config = read_config(tmp_path / "set.toml")
     assert (config.seed, config.clips.views, config.sources) == (3, 4, (Source("assets", "q"),))
+
+
+def test_the_default_set(monkeypatch):
+    pytest.importorskip("tomllib")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    config = read_config(Path(__file__).resolve().parents[1] / "data" / "kinematic_parts_open.toml")
+    entries, _ = list_entries(config.sources, config.val, config.test, config.seed)
+    assert len(entries) == 102 + 50 * len(FAMILIES) + 100 and "unknown" not in {entry.licence for entry in entries}
+    found = families_by_split([entry for entry in entries if entry.source != "quaternius"])
+    assert found["val"] == {"procedural:bird"} and found["test"] == {"procedural:robot_arm"}
+    assert sum(map(len, found.values())) == len(FAMILIES) + 1
+    assert (config.clips.frames, config.clips.views, config.clips.size) == (24, 24, 256)
 
 
 @pytest.mark.parametrize("text, message", [
