@@ -12,7 +12,7 @@ from sp4dlib.rigs import Rig
 from sp4dlib.show.style import id_image
 
 
-def merge_pages(rig: Rig, rule: MergeRule = RULE, *, azimuth: float = 40, elevation: float = 18, size: int = 230
+def merge_pages(rig: Rig, rule: MergeRule = RULE, *, azimuth: float = 40, elevation: float = 18, size: int = 300
                 ) -> tuple[list[np.ndarray], list[str]]:
     """Pages for :func:`~sp4dlib.show.flipbook`: regions of one joint each, and after each step of the merging.
 
