@@ -24,7 +24,7 @@ import sp4dlib
 from sp4dlib.clips import farm
 from sp4dlib.clips.card import write_card
 from sp4dlib.clips.config import SetConfig
-from sp4dlib.clips.curate import Kept, Signature
+from sp4dlib.clips.curate import Signature, twins
 from sp4dlib.clips.objects import DROPPED, KEPT, Job, Made, dropped, make_object, new_report
 from sp4dlib.clips.shards import ENDING, Packed, file_hash, index_path, read_manifest, write_shard, write_whole
 from sp4dlib.clips.sources import SPLITS, Entry, list_entries, load_entry
@@ -189,7 +189,7 @@ def _curated(work: Path, entries: list[Entry], sources: list[str]) -> list[dict]
     reports = {entry.key: json.loads(_place(work, entry.key).with_suffix(".json").read_text(encoding="utf-8"))
                for entry in entries}
     files: dict[str, str] = {}
-    kept = Kept()
+    clips, signatures = [], []
     for entry in sorted(entries, key=lambda e: (-SPLITS.index(e.split), sources.index(e.source), e.key)):
         report = reports[entry.key]
         if report["status"] != KEPT:
@@ -198,15 +198,18 @@ def _curated(work: Path, entries: list[Entry], sources: list[str]) -> list[dict]
         if twin != entry.key:
             reports[entry.key] = dropped(report, "same file", f"it is the file of {twin}").report | {"clips": []}
             continue
+        clips += [clip for clip in report["clips"] if clip["status"] == KEPT]
         with np.load(_place(work, entry.key).with_suffix(".npz")) as arrays:
-            places, colors = arrays["places"], arrays["colors"]
-        clips = [clip for clip in report["clips"] if clip["status"] == KEPT]
-        for clip, place, color in zip(clips, places, colors):
-            twin = kept.add(clip["key"], Signature(place, color))
-            if twin is not None:
-                clip |= {"status": DROPPED, "reason": "near-duplicate", "detail": f"nearly the same as {twin}"}
-        if all(clip["status"] == DROPPED for clip in report["clips"]):
-            reports[entry.key] = dropped(report, "near-duplicate", clips[0]["detail"]).report
+            signatures += [Signature(*pair) for pair in zip(arrays["places"], arrays["colors"])]
+    for clip, twin in zip(clips, twins(signatures)):
+        if twin >= 0:
+            clip |= {"status": DROPPED, "reason": "near-duplicate",
+                     "detail": f"nearly the same as {clips[twin]['key']}"}
+    for entry in entries:
+        report = reports[entry.key]
+        if report["status"] == KEPT and all(clip["status"] == DROPPED for clip in report["clips"]):
+            why = next(clip["detail"] for clip in report["clips"] if clip["reason"] == "near-duplicate")
+            reports[entry.key] = dropped(report, "near-duplicate", why).report
     return [reports[entry.key] for entry in entries]
 
 

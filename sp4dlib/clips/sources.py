@@ -47,7 +47,7 @@ class Source:
     count : int
         ``procedural``: of each family; ``humans``: in all.
     splits : dict
-        Split of named families, instead of the one that their hash gives.
+        Split of named families, with or without the source's name before them, instead of what their hash gives.
     """
 
     kind: str
@@ -148,7 +148,7 @@ def list_entries(sources: Sequence[Source], val: float = 0.05, test: float = 0.0
     passed_over = {}
     for source in sources:
         def split(family: str, own=source.splits) -> str:
-            return own.get(family.rsplit(":", 1)[-1]) or split_of(family, val, test, seed)
+            return own.get(family) or own.get(family.split(":", 1)[-1]) or split_of(family, val, test, seed)
 
         found, passed_over[source.name] = _LISTERS[source.kind](source, split)
         if not found:
