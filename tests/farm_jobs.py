@@ -12,3 +12,8 @@ def square(number: int) -> int:
     if number == 5:
         time.sleep(60)
     return number**2
+
+
+def raises(number: int) -> int:
+    """Always."""
+    raise ZeroDivisionError(f"job {number}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clips_folders import contents, folder_config, write_rigs
-from farm_jobs import square
+from farm_jobs import raises, square
 
 from sp4dlib.clips import build_set
 from sp4dlib.clips.farm import Failure, run
@@ -41,10 +41,6 @@ def test_a_crash_and_a_hang_cost_one_job_each():
     assert {n: found[n] for n in (0, 1, 2, 4, 6)} == {0: 0, 1: 1, 2: 4, 4: 16, 6: 36}
     assert isinstance(found[3], Failure) and found[3].reason == "crashed"
     assert isinstance(found[5], Failure) and found[5].reason == "out of time"
-
-
-def raises(number: int) -> int:
-    raise ZeroDivisionError(f"job {number}")
 
 
 def test_what_a_job_raises_is_raised():
