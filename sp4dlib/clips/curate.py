@@ -14,7 +14,7 @@ from sp4dlib.rigs.rig import Animation, Rig
 
 CELLS = 8               # of a side of the box in which a signature counts surface
 MOMENTS = 4             # of an animation that a signature looks at
-LIKENESS = 0.985        # of surface and motion, above which two things may be the same
+LIKENESS = 0.995        # of surface and motion, above which two things may be the same
 COLOR = 5.0             # units of CIELAB, below which they are
 
 
