@@ -29,7 +29,7 @@ def face_colors(faces: np.ndarray, appearance: Appearance | None) -> np.ndarray:
 
     if appearance is None:
         return np.tile([50.0, 0, 0], (len(faces), len(SPOTS), 1))
-    factors = np.array([material.base_color[:3] for material in appearance.materials])
+    factors = np.array([material.base_color[:3] for material in appearance.materials], np.float64)
     base = np.repeat(factors[appearance.face_material][:, None], len(SPOTS), axis=1)                # (F, 4, 3)
     if appearance.vertex_colors is not None:
         base = base * np.einsum("sk,fkc->fsc", SPOTS, appearance.vertex_colors[faces][..., :3])
