@@ -67,7 +67,7 @@ def test_motion_that_is_no_motion_of_joints_is_reported(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         rig = rigs.load(sample.write(tmp_path / "face"))
     assert rig.notes == ("morph targets are left out", "points or lines are left out",
-                         "animation 'smile' moves no joint; left out")
+                         "animations that move no joint are left out: smile")
     assert caplog.text.count("face.glb: morph targets") == 1
     assert rigs.load(bar().write(tmp_path / "bar")).notes == ()
 

@@ -12,6 +12,7 @@ from sp4dlib.rigs.gltf_file import COMPONENTS, WRAPS, GltfFile, to_float
 from sp4dlib.rigs.rig import Material, RigError
 
 TRIANGLES, STRIP, FAN = 4, 5, 6
+PRIMITIVE = 2**12       # what the smallest part costs: no file may hold, or repeat, tiny ones without end
 DRACO = "KHR_draco_mesh_compression"
 NAMES = {"joints": "JOINTS_0", "weights": "WEIGHTS_0", "uv": "TEXCOORDs", "colors": "COLOR_0"}
 
@@ -58,6 +59,7 @@ class MeshReader:
         """Surfaces of a mesh; primitives over the same vertices (equal attributes) become one."""
         groups: dict[tuple, list[dict]] = {}
         for primitive in self.file.item("meshes", mesh)["primitives"]:
+            self.file.spend(PRIMITIVE, f"meshes[{mesh}]")
             if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
                 self.file.note("points or lines are left out")
                 continue
