@@ -37,11 +37,11 @@ def main(path: str) -> None:
         sun = bpy.data.objects.new("sun", bpy.data.lights.new("sun", "SUN"))
         sun.rotation_euler, sun.data.energy = angles, strength
         scene.collection.objects.link(sun)
-    seconds, covered = [], []
+    seconds, cpu_seconds, covered = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         scene.render.filepath = os.path.join(folder, "picture.png")
         for shot in job["shots"]:
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             x, y, z = shot["position"]                              # glTF's y is up, Blender's is z
             camera.location = (x, -z, y)
             u, v, w = job["target"]
@@ -50,8 +50,10 @@ def main(path: str) -> None:
             scene.frame_set(int(whole), subframe=part)
             bpy.ops.render.render(write_still=True)
             seconds.append(time.perf_counter() - began)
+            cpu_seconds.append(time.process_time() - used)
             covered.append(coverage(scene.render.filepath))
-    print(json.dumps({"blender": bpy.app.version_string, "seconds": seconds, "covered": covered}))
+    print(json.dumps({"blender": bpy.app.version_string, "seconds": seconds, "cpu_seconds": cpu_seconds,
+                      "covered": covered}))
 
 
 def settle(scene, job: dict) -> None:

@@ -4,7 +4,8 @@
   four samples a pixel, colour and exact ids), in pictures a second, on one core and with a process on each of two.
 * **make**: the same with everything that ``sp4d data build`` does for a clip, PNG files and tar included.
 * **cycles**: the same rig, moments and cameras by Blender Cycles on one core with 4 samples and no bounces, PNG files
-  included; ``ratio`` is *make* on one core over it. Runs alternate.
+  included; ``ratio`` is *make* on one core over it, ``cpu_ratio`` the same by the processor's clock, which a busy
+  machine disturbs less. Runs alternate.
 * **memory**: resident memory of one process over many objects that are loaded, drawn and packed.
 
     python -m benchmarks.data --bpy-python PATH [--seconds 20] [--memory-clips 1000]
@@ -73,22 +74,24 @@ def measure(number: int, rig: rigs.Rig, options: argparse.Namespace) -> dict:
     """All speeds for one of the subjects."""
     rule = DrawRule(frames=options.frames, views=options.views, size=options.size)
     out = {"rig": rig.name, "vertices": len(rig.vertices), "triangles": len(rig.faces),
-           "draw": parallel(number, rule, options.seconds, 1, pack=False)}
+           "draw": parallel(number, rule, options.seconds, 1, pack=False)[0]}
     before = parallel(number, rule, options.seconds / 2, 1, pack=True)
     if options.bpy_python:
         out["cycles"] = cycles(rig, options)
     after = parallel(number, rule, options.seconds / 2, 1, pack=True)
-    out["make"] = round((before + after) / 2, 1)
-    out[f"draw_{options.workers}_workers"] = parallel(number, rule, options.seconds, options.workers, pack=False)
-    out[f"make_{options.workers}_workers"] = parallel(number, rule, options.seconds, options.workers, pack=True)
+    out["make"], out["make_by_cpu_second"] = (round((a + b) / 2, 1) for a, b in zip(before, after))
+    out[f"draw_{options.workers}_workers"] = parallel(number, rule, options.seconds, options.workers, pack=False)[0]
+    out[f"make_{options.workers}_workers"] = parallel(number, rule, options.seconds, options.workers, pack=True)[0]
     if "cycles" in out:
         out["ratio"] = round(out["make"] / out["cycles"]["pictures_per_second"], 1)
+        out["cpu_ratio"] = round(out["make_by_cpu_second"] / out["cycles"]["pictures_per_cpu_second"], 1)
     log.info("%s", out)
     return out
 
 
-def parallel(number: int, rule: DrawRule, seconds: float, workers: int, pack: bool) -> float:
-    """Pictures a second of some processes together, each on a core of its own, once all are ready."""
+def parallel(number: int, rule: DrawRule, seconds: float, workers: int, pack: bool) -> tuple[float, float]:
+    """Pictures a second, and a CPU second, of some processes together, each on a core of its own, once all are ready.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(workers), context.SimpleQueue()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -99,11 +102,11 @@ def parallel(number: int, rule: DrawRule, seconds: float, workers: int, pack: bo
     speeds = [answers.get() for _ in processes]
     for process in processes:
         process.join()
-    return round(sum(speeds), 1)
+    return tuple(round(sum(column), 1) for column in zip(*speeds))
 
 
 def draw_on(number: int, rule: DrawRule, seconds: float, pack: bool, core: int | None, barrier, answers) -> None:
-    """Draw clips on one core for some seconds and answer with pictures a second."""
+    """Draw clips on one core for some seconds and answer with pictures a second and a CPU second."""
     if core is not None:
         os.sched_setaffinity(0, {core})
     rig = subjects()[number]
@@ -121,10 +124,10 @@ def draw_on(number: int, rule: DrawRule, seconds: float, pack: bool, core: int |
     for flat in (0.0, 1.0):                                             # compiles shaders
         clip(DrawRule(frames=2, views=2, size=rule.size, flat=flat))
     barrier.wait()
-    began, pictures = time.perf_counter(), 0
+    began, used, pictures = time.perf_counter(), time.process_time(), 0
     while (passed := time.perf_counter() - began) < seconds:
         pictures += clip(rule)
-    answers.put(pictures / passed)
+    answers.put((pictures / passed, pictures / (time.process_time() - used)))
 
 
 def index_of(rig: rigs.Rig) -> int:
@@ -155,6 +158,7 @@ def cycles(rig: rigs.Rig, options: argparse.Namespace) -> dict:
     cover = [float((ours.parts[n, n] >= 0).mean()) for n in range(count)]
     return {"blender": answer["blender"], "samples": SAMPLES, "pictures": options.shots,
             "pictures_per_second": round(1 / statistics.median(answer["seconds"][1:]), 2),
+            "pictures_per_cpu_second": round(1 / statistics.median(answer["cpu_seconds"][1:]), 2),
             "covered": round(float(np.mean(answer["covered"])), 4), "covered_by_ours": round(float(np.mean(cover)), 4)}
 
 
