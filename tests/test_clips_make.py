@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp4dlib import coding
-from sp4dlib.clips import Clip, Parts, fit_cameras, kinematic_parts, make_clip, orbit_rotation
+from sp4dlib.clips import Clip, MergeRule, Parts, fit_cameras, kinematic_parts, make_clip, orbit_rotation
 from sp4dlib.clips.make import part_centers
 from sp4dlib.clips.parts import border_lengths
 from sp4dlib.rigs import Rig, Skeleton, quadruped
@@ -27,9 +27,14 @@ def clip(rig):
     return make_clip(rig, "walk", TIMES, AZIMUTHS, ELEVATIONS, 96)
 
 
+def folding(least=0.01) -> MergeRule:
+    """Folds small regions and merges none."""
+    return MergeRule(motion=0, min_share=least)
+
+
 def test_every_bone_with_a_region_is_a_part():
     rig = arm((1, 1, 1))
-    parts = kinematic_parts(rig)
+    parts = kinematic_parts(rig, folding())
     np.testing.assert_array_equal(parts.labels, np.repeat([0, 1, 2], 8))
     assert parts.joint_part.tolist() == [0, 1, 2] and parts.parents.tolist() == [-1, 0, 1]
     assert parts.names == ("bone 0", "bone 1", "bone 2")
@@ -37,21 +42,21 @@ def test_every_bone_with_a_region_is_a_part():
 
 def test_small_bones_fold_leaves_first():
     tiny = arm((1, 0.08, 0.08, 1))                        # the third joint is folded, then the second: 0.6 % each
-    parts = kinematic_parts(tiny)
+    parts = kinematic_parts(tiny, folding())
     assert parts.joint_part.tolist() == [0, 0, 0, 1] and parts.parents.tolist() == [-1, 0]
-    together = kinematic_parts(arm((1, 0.12, 0.12, 0.12)), 0.03)      # alone under 3 %, three together above it
+    together = kinematic_parts(arm((1, 0.12, 0.12, 0.12)), folding(0.03))      # 3 % only together
     assert together.joint_part.tolist() == [0, 1, 1, 1] and together.names == ("bone 0", "bone 1")
 
 
 def test_weightless_joints_belong_to_the_part_above():
     rig = arm((1, 0, 1, 0), parents=[-1, 0, 1, 2])
-    parts = kinematic_parts(rig, 0)
+    parts = kinematic_parts(rig, folding(0))
     assert parts.joint_part.tolist() == [0, 0, 1, 1] and parts.parents.tolist() == [-1, 0]
 
 
 def test_a_weightless_root_joins_its_largest_child():
     rig = arm((0, 0.5, 1, 0.7), parents=[-1, 0, 0, 2])
-    parts = kinematic_parts(rig)
+    parts = kinematic_parts(rig, folding())
     assert parts.names == ("bone 2", "bone 1", "bone 3")
     assert parts.joint_part.tolist() == [0, 1, 0, 2] and parts.parents.tolist() == [-1, 0, 0]
 
@@ -68,9 +73,9 @@ def strip(owners, parents):
 
 def test_a_small_region_goes_to_an_ancestor_that_it_touches_or_else_to_a_neighbour():
     row = [0, 0, 0, 1, 1, 1, 2, 3, 3, 3]                  # bone 2 lies between 1 and 3
-    far = kinematic_parts(strip(row, [-1, 0, 0, 1]), 0.15)           # its parent, 0, is out of reach
+    far = kinematic_parts(strip(row, [-1, 0, 0, 1]), folding(0.15))           # its parent, 0, is out of reach
     assert far.joint_part[2] in (far.joint_part[1], far.joint_part[3]) and len(far) == 3
-    near = kinematic_parts(strip(row, [-1, 0, 1, 2]), 0.15)
+    near = kinematic_parts(strip(row, [-1, 0, 1, 2]), folding(0.15))
     assert near.joint_part.tolist() == [0, 1, 1, 2] and near.parents.tolist() == [-1, 0, 1]
 
 
@@ -81,14 +86,14 @@ def test_borders_have_their_length():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 9), st.floats(0, 0.9), st.integers(0, 2**32 - 1))
-def test_parts_are_a_tree_of_the_skeleton(joints, least, seed):
+@given(st.integers(1, 9), st.floats(0, 0.9), st.sampled_from([0, 0.1, 10]), st.integers(0, 2**32 - 1))
+def test_parts_are_a_tree_of_the_skeleton(joints, least, motion, seed):
     generator = np.random.default_rng(seed)
     parents = [-1] + [int(generator.integers(0, j)) for j in range(1, joints)]
     sizes = generator.choice([0, 0.1, 0.3, 1.0], joints)
     sizes[generator.integers(joints)] = 1
-    rig = arm(sizes, parents)
-    parts = kinematic_parts(rig, least)
+    rig, rule = arm(sizes, parents), MergeRule(motion=motion, min_share=least)
+    parts = kinematic_parts(rig, rule)
     assert set(parts.labels) <= set(range(len(parts))) and set(parts.joint_part) == set(range(len(parts)))
     assert parts.parents[0] == -1 and (parts.parents[1:] >= 0).all() and (parts.parents < np.arange(len(parts))).all()
     np.testing.assert_array_equal(parts.labels, parts.joint_part[rig.weights.argmax(1)])
@@ -101,7 +106,7 @@ def test_parts_are_a_tree_of_the_skeleton(joints, least, seed):
 @pytest.mark.parametrize("least", [-0.1, 1.0, float("nan")])
 def test_an_impossible_share_is_refused(least):
     with pytest.raises(ValueError, match="min_share"):
-        kinematic_parts(arm(), least)
+        MergeRule(min_share=least)
 
 
 def test_a_surface_without_area_has_no_parts():

@@ -8,6 +8,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = dict(PROJECT["optional-dependencies"])
-ON_REQUEST = EXTRAS.pop("rembg")        # for users who ask for it: neither locked nor part of the environment
+# For users who ask for them: neither locked nor part of the environment.
+ON_REQUEST = [*EXTRAS.pop("rembg"), *EXTRAS.pop("objaverse")]
 
 
 def ranges(lines) -> dict:

@@ -2,61 +2,88 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from sp4dlib.clips.clip import Parts
+from sp4dlib.clips.merging import RULE, MergeRule, Pair, Regions, merge_alike
 from sp4dlib.rigs.rig import Rig
 
-MIN_SHARE = 0.01
+
+class TooManyParts(ValueError):
+    """An object with more parts than a data set takes; the message says how many."""
 
 
-def kinematic_parts(rig: Rig, min_share: float = MIN_SHARE) -> Parts:
+@dataclass(frozen=True)
+class MergeStep:
+    """One joint's region became part of another's.
+
+    Attributes
+    ----------
+    reason : {"alike", "small"}
+        It moves and looks like its neighbour, or it is too small.
+    joint, into : int
+    share : float
+        Of the surface, that the region had.
+    motion, appearance : float or None
+        Differences at that moment, as in :class:`~sp4dlib.clips.merging.Pair`; None for small regions, of which
+        nobody asks.
+    """
+
+    reason: str
+    joint: int
+    into: int
+    share: float
+    motion: float | None = None
+    appearance: float | None = None
+
+
+def kinematic_parts(rig: Rig, rule: MergeRule = RULE) -> Parts:
     """The regions of a rig that move with one bone, as SP4D labels them (arXiv 2509.10687, section 4.1).
 
-    Each vertex belongs to the joint with its largest weight (the first of equals). A region below ``min_share`` of the
-    surface is folded, leaves first, so that a finger's three joints become part of the hand before the hand is judged.
-    It goes to the nearest ancestor whose region it touches, or, where it touches none, to the neighbour with which it
-    shares the longest border: many artists hang a foot from a handle at the root, and two paws of one handle are no
-    part. A region that touches nothing goes to its joint's parent. Parts that move alike are not merged here: this
-    looks at areas alone.
+    Each vertex belongs to the joint with its largest weight (the first of equals). Connected regions that neither move
+    against each other nor differ in colour are merged (:mod:`sp4dlib.clips.merging`). Then a region below
+    ``min_share`` of the surface is folded, leaves first, so that a finger's three joints become part of the hand
+    before the hand is judged. It goes to the nearest ancestor whose region it touches, or, where it touches none, to
+    the neighbour with which it shares the longest border: many artists hang a foot from a handle at the root, and two
+    paws of one handle are no part. A region that touches nothing goes to its joint's parent.
 
     Parameters
     ----------
     rig : Rig
-    min_share : float
-        Smallest share of the bind pose's surface, in [0, 1); 0 folds only joints that own nothing.
+    rule : MergeRule
+        Thresholds. ``MergeRule(motion=0)`` folds and does not merge.
 
     Returns
     -------
     Parts
         At least one part. Labels run from 0 to K - 1 and part 0 is the root: the largest of the parts that have no
-        other part among their joint's ancestors; the rest of these hang from it. Each part has the name of its joint.
+        other part among their joint's ancestors; the rest of these hang from it. Each part has the name of its
+        uppermost joint.
 
     Raises
     ------
     ValueError
-        If ``min_share`` is out of range, or the surface has no area.
+        If the surface has no area.
+    TooManyParts
+        If more than ``rule.max_parts`` are left.
     """
-    if not 0 <= min_share < 1:
-        raise ValueError(f"min_share is a share of the surface, in [0, 1); got {min_share}")
-    owner = rig.weights.argmax(1)
-    joints, parents = len(rig.skeleton), rig.skeleton.parents
-    area = np.bincount(owner, vertex_areas(rig.vertices[None], rig.faces)[0], joints)
-    total = area.sum()
-    if not total > 0:
-        raise ValueError(f"{rig.name}: the surface has no area, so it has no parts")
-    least = max(min_share * total, np.finfo(float).eps * total)
-    into = _fold(area, border_lengths(rig.vertices, rig.faces, owner, joints), parents, least)
+    owner, area, merged, into, _ = _gather(rig, rule)
+    joints, parents = len(into), rig.skeleton.parents
     kept = np.flatnonzero(into == np.arange(joints))
     above = np.full(joints, -1)                              # nearest ancestor that is a part
     for joint in range(1, joints):
-        parent = parents[joint]
-        above[joint] = parent if into[parent] == parent else above[parent]
+        upper = merged[parents[joint]]
+        above[joint] = upper if into[upper] == upper else above[upper] if upper < joint else -1
     tops = kept[above[kept] < 0]
     root = tops[area[tops].argmax()]
     into[into < 0] = root                                    # an empty root, its handles, or its lone small shells
-    order = np.r_[root, kept[kept != root]]
+    # A top may have taken in another and that one's children, which may precede it: tops go first.
+    order = np.r_[root, tops[tops != root], np.setdiff1d(kept, tops)]
+    if len(order) > rule.max_parts:
+        raise TooManyParts(f"{rig.name} has {len(order)} parts after merging; {rule.max_parts} are the most")
     part = np.full(joints, -1)
     part[order] = np.arange(len(order))
     joint_part = part[into]
@@ -65,31 +92,97 @@ def kinematic_parts(rig: Rig, min_share: float = MIN_SHARE) -> Parts:
     return Parts(joint_part[owner], joint_part, hangs, tuple(rig.skeleton.names[joint] for joint in order))
 
 
-def _fold(area: np.ndarray, touch: np.ndarray, parents: np.ndarray, least: float) -> np.ndarray:
-    """Which joint's region each joint's region ends in, (J,); -1 for those that end nowhere. ``area`` is updated."""
-    joints = len(area)
+def merge_steps(rig: Rig, rule: MergeRule = RULE) -> list[MergeStep]:
+    """How :func:`kinematic_parts` came to its parts: what was merged into what, in order, and why."""
+    return _gather(rig, rule)[-1]
+
+
+def connected_pairs(rig: Rig, rule: MergeRule = RULE) -> list[Pair]:
+    """How far connected regions differ before any is merged, in the order of their lower joint."""
+    owner, areas = _owned(rig)
+    pairs = Regions(rig, owner, areas, rule).pairs
+    return [pairs[joint] for joint in sorted(pairs)]
+
+
+def _owned(rig: Rig) -> tuple[np.ndarray, np.ndarray]:
+    """Joint that each vertex follows, and the area of each vertex, (N,)."""
+    areas = vertex_areas(rig.vertices[None], rig.faces)[0]
+    if not areas.sum() > 0:
+        raise ValueError(f"{rig.name}: the surface has no area, so it has no parts")
+    return rig.weights.argmax(1), areas
+
+
+def _gather(rig: Rig, rule: MergeRule) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[MergeStep]]:
+    """Of the regions what :func:`kinematic_parts` needs.
+
+    Returns
+    -------
+    owner : ndarray of int, shape (N,)
+        Joint that each vertex follows.
+    area : ndarray, shape (J,)
+        What each joint's region ends with.
+    merged, into : ndarray of int, shape (J,)
+        Where each joint's region goes by likeness alone, and in the end; -1 is nowhere.
+    steps : list of MergeStep
+    """
+    owner, areas = _owned(rig)
+    joints = len(rig.skeleton)
+    area = np.bincount(owner, areas, joints)
+    total = area.sum()
+    touch = border_lengths(rig.vertices, rig.faces, owner, joints)
     into = np.arange(joints)
-    for joint in range(joints - 1, -1, -1):                  # parents precede children
-        if area[joint] >= least:
+    steps = []
+    if rule.motion > 0 and rule.appearance > 0:
+        for pair in merge_alike(Regions(rig, owner, areas, rule)):
+            steps.append(MergeStep("alike", pair.lower, pair.upper, area[pair.lower] / total, pair.motion,
+                                   pair.appearance))
+            _join(area, touch, into, pair.lower, pair.upper)
+    merged = _ends(into)
+    least = max(rule.min_share * total, np.finfo(float).eps * total)
+    for joint, target, small in _fold(area, touch, into, rig.skeleton.parents, least):
+        if small > 0:
+            steps.append(MergeStep("small", joint, target, small / total))
+    return owner, area, merged, _ends(into), steps
+
+
+def _join(area: np.ndarray, touch: np.ndarray, into: np.ndarray, joint: int, target: int) -> None:
+    """Add one region to another; all three arrays are updated."""
+    into[joint] = target
+    area[target] += area[joint]
+    touch[target] += touch[joint]
+    touch[:, target] = touch[target]
+    touch[target, target] = 0
+    area[joint] = touch[joint] = touch[:, joint] = 0
+
+
+def _fold(area: np.ndarray, touch: np.ndarray, into: np.ndarray, parents: np.ndarray, least: float) -> list[tuple]:
+    """Fold small regions: (joint, target, area) of each. The arrays are updated; ``into`` is -1 without a target."""
+    steps = []
+    for joint in range(len(area) - 1, -1, -1):               # parents precede children
+        if area[joint] >= least or into[joint] != joint:
             continue
+        touching = touch[joint].any()
         target = parents[joint]
-        if touch[joint].any():
-            while target >= 0 and not touch[joint, target]:
-                target = parents[target]
-            target = touch[joint].argmax() if target < 0 else target
-        into[joint] = target
+        while target >= 0 and (_end(into, target) == joint or touching and not touch[joint, _end(into, target)]):
+            target = parents[target]
+        target = int(touch[joint].argmax()) if target < 0 and touching else _end(into, target)
+        steps.append((joint, target, area[joint]))
         if target >= 0:
-            area[target] += area[joint]
-            touch[target] += touch[joint]
-            touch[:, target] = touch[target]
-            touch[target, target] = 0
-        touch[joint] = touch[:, joint] = 0
-    for _ in range(joints):
-        further = np.where(into >= 0, into[into], -1)
-        if np.array_equal(further, into):
-            break
-        into = further
-    return into
+            _join(area, touch, into, joint, target)
+        else:
+            into[joint] = -1
+            touch[joint] = touch[:, joint] = 0
+    return [step for step in steps if step[1] >= 0]
+
+
+def _end(into: np.ndarray, joint: int) -> int:
+    while joint >= 0 and into[joint] != joint:
+        joint = into[joint]
+    return int(joint)
+
+
+def _ends(into: np.ndarray) -> np.ndarray:
+    return np.array([_end(into, joint) for joint in range(len(into))])
 
 
 def border_lengths(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -38,11 +38,12 @@ class Shading:
 
     A surface of base colour c and unit normal n shows ``c (ambient + sum_i s_i (1/2 + n.l_i / 2)^2)`` in linear
     light, then sRGB; the square keeps the fall-off of half-Lambert light soft without washing it out. Light is found
-    at the vertices and interpolated, in sRGB where there is no texture.
+    at the vertices and interpolated, in sRGB where there is no texture. ``flat`` gives each triangle one normal.
     """
 
     lights: tuple[Light, ...] = (Light((-0.35, 1.0, 0.7), 1.0), Light((0.9, 0.1, -0.2), 0.3))
     ambient: float = 0.12
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,32 @@ def make_scene(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, came
     """Bring checked input (see :func:`sp4dlib.clips.engines.render`) into the unit cube and find its normals."""
     appearance = appearance or Appearance((Material(),), np.zeros(len(faces), np.int64))
     matrix = cameras.normalize
-    positions = (vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
     turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
     lights = np.zeros((max(1, len(shading.lights)), 4), np.float32)         # GLSL has no arrays of length 0
     for row, light in zip(lights, shading.lights):
         row[:3] = turn @ light.direction / np.linalg.norm(light.direction)
         row[3] = light.strength
     rest = vertices[0] if rest is None else rest
-    incidence = smoothing(rest, faces)
-    material = np.asarray(appearance.face_material, np.int64)
-    one_sided = closed(rest, faces) & ~np.array([m.double_sided for m in appearance.materials])[material]
     colors = np.ones((len(labels), 4)) if appearance.vertex_colors is None else appearance.vertex_colors
     uv = None if appearance.uv is None else np.nan_to_num(appearance.uv).astype(np.float32)
+    if shading.flat:                                # each triangle gets vertices of its own
+        own = faces.ravel()
+        vertices, rest, labels, colors = vertices[:, own], rest[own], labels[own], colors[own]
+        uv = None if uv is None else uv[own]
+        faces = np.arange(len(own)).reshape(-1, 3)
+    positions = (vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+    incidence = corners(faces, len(labels)) if shading.flat else smoothing(rest, faces)
+    material = np.asarray(appearance.face_material, np.int64)
+    one_sided = closed(rest, faces) & ~np.array([m.double_sided for m in appearance.materials])[material]
     return Scene(positions, vertex_normals(positions, faces, incidence), faces.astype(np.int32),
                  labels.astype(np.int32), appearance.materials, material, one_sided, uv,
                  colors.astype(np.float32), lights, shading.ambient)
+
+
+def corners(faces: np.ndarray, count: int) -> csr_matrix:
+    """Which faces each of ``count`` vertices is a corner of, as a 0-1 matrix (N, F)."""
+    number = np.repeat(np.arange(len(faces)), 3)
+    return csr_matrix((np.ones(faces.size, np.float32), (faces.ravel(), number)), shape=(count, len(faces)))
 
 
 def smoothing(rest: np.ndarray, faces: np.ndarray) -> csr_matrix:
@@ -115,8 +127,7 @@ def smoothing(rest: np.ndarray, faces: np.ndarray) -> csr_matrix:
     faces : ndarray of int, shape (F, 3)
     """
     count = len(rest)
-    corner = np.repeat(np.arange(len(faces)), 3)
-    own = csr_matrix((np.ones(len(corner), np.float32), (faces.ravel(), corner)), shape=(count, len(faces)))
+    own = corners(faces, count)
     normals = vertex_normals(rest[None], faces, own)[0]
     place = _places(rest)
     members = csr_matrix((np.ones(count), (np.arange(count), place)), shape=(count, place.max() + 1))

@@ -1,6 +1,6 @@
 """Diffusion: noise and preconditioning, training, and the pipeline from an image to views and parts."""
 
-from sp4dlib.diffusion.data import Batch, ClipTensors, camera_angles, clip_tensors, to_images, to_model
+from sp4dlib.diffusion.data import Batch, ClipTensors, camera_angles, clip_tensors, clips_batch, to_images, to_model
 from sp4dlib.diffusion.edm import Loss, Pair, denoise, denoising_loss, karras_sigmas
 from sp4dlib.diffusion.images import crop_to_object
 from sp4dlib.diffusion.nano import NANO_MODEL, nano_config, nano_model, nano_pipeline
@@ -8,6 +8,6 @@ from sp4dlib.diffusion.pipeline import SP4DPipeline, SP4DPipelineOutput, euler_s
 from sp4dlib.diffusion.training import Heldout, TrainConfig, TrainResult, heldout_loss, make_heldout, train
 
 __all__ = ["NANO_MODEL", "Batch", "ClipTensors", "Heldout", "Loss", "Pair", "SP4DPipeline", "SP4DPipelineOutput",
-           "TrainConfig", "TrainResult", "camera_angles", "clip_tensors", "crop_to_object", "denoise",
+           "TrainConfig", "TrainResult", "camera_angles", "clip_tensors", "clips_batch", "crop_to_object", "denoise",
            "denoising_loss", "euler_scheduler", "guidance_weights", "heldout_loss", "karras_sigmas", "make_heldout",
            "nano_config", "nano_model", "nano_pipeline", "to_images", "to_model", "train"]

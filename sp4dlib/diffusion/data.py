@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sp4dlib.clips import Clip
+from sp4dlib.clips.windows import draw, draw_window
 from sp4dlib.model import fold, unfold
 
 FOLD = 2         # side of the pixel patches that become channels: the stand-in for a VAE
@@ -46,8 +47,8 @@ def to_model(images: np.ndarray) -> Tensor:
     Diffusion wants data of unit root mean square. The shift matters too: at low noise the network must amplify what
     differs from the background, which its group normalisation does by itself where the background is 0.
     """
-    tensor = torch.from_numpy(np.array(images, np.uint8)).movedim(-1, -3)
-    return fold(SCALE * (tensor.float() / 127.5 - 1 - WHITE), FOLD)
+    folded = fold(torch.from_numpy(np.array(images, np.uint8)).movedim(-1, -3), FOLD)     # bytes are quick to move
+    return folded.float().div_(127.5).sub_(1).sub_(WHITE).mul_(SCALE)
 
 
 def to_images(folded: Tensor) -> np.ndarray:
@@ -81,12 +82,15 @@ def collate(samples: Sequence[Batch]) -> Batch:
     return Batch(*(torch.cat(tensors) for tensors in zip(*samples)))
 
 
-class ClipTensors:
-    """Random windows of clips: some frames, some views, a random one of which is the input.
+def clips_batch(clips: Sequence[Clip]) -> Batch:
+    """Tensors of clips of equal sizes: the ``collate_fn`` of a DataLoader over a dataset of clips."""
+    return collate([clip_tensors(clip) for clip in clips])
 
-    Frames are equally spaced in time, with a random start and stride. Views are a random subset in the order in
-    which an orbit from view 0 meets them, because the network's temporal convolutions mix neighbouring views. Frame 0
-    and view 0 define the spatial colours, so these are computed for every draw.
+
+class ClipTensors:
+    """Random windows of clips (:func:`~sp4dlib.clips.windows.draw_window`): some frames, some views, one the input.
+
+    Frame 0 and view 0 define the spatial colours, so these are computed for every draw.
 
     Parameters
     ----------
@@ -124,19 +128,8 @@ class ClipTensors:
     def window(self, index: int, generator: torch.Generator) -> Clip:
         """Draw a window of clip ``index``."""
         clip = self.clips[index]
-        total = clip.rgb.shape[0]
-        stride = 1 + draw((total - 1) // (self.frames - 1), generator) if self.frames > 1 else 1
-        start = draw(total - (self.frames - 1) * stride, generator)
-        views = torch.randperm(clip.rgb.shape[1], generator=generator, device=generator.device)[:self.views].numpy()
-        from_first = (clip.cameras.azimuths[views] - clip.cameras.azimuths[views[0]]) % 360
-        from_first[0] = -1                                # another elevation may share view 0's azimuth
-        return clip.select(start + stride * np.arange(self.frames), views[np.argsort(from_first, kind="stable")])
+        return clip.select(*draw_window(len(clip.times), clip.cameras.azimuths, self.frames, self.views, generator))
 
     def batch(self, size: int, generator: torch.Generator) -> Batch:
         """Draw ``size`` windows of random clips; the same generator state gives the same bytes."""
-        return collate([clip_tensors(self.window(draw(len(self), generator), generator)) for _ in range(size)])
-
-
-def draw(high: int, generator: torch.Generator) -> int:
-    """A random integer in [0, high)."""
-    return int(torch.randint(high, (), generator=generator, device=generator.device))
+        return clips_batch([self.window(draw(len(self), generator), generator) for _ in range(size)])

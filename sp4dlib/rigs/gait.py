@@ -1,22 +1,26 @@
-"""Motion of the procedural quadruped: a walk by inverse kinematics, and a look round.
+"""Legs that step by inverse kinematics; walk and look of the procedural quadruped.
 
-Both assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
+All assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from sp4dlib.rigs.rig import Animation, Skeleton, Track
+from sp4dlib.rigs.bones import animate, quaternions, two_bone, worlds, wrap
+from sp4dlib.rigs.rig import Animation, Skeleton
 
 # Lateral-sequence walk (Hildebrand 1965): hind, then fore foot of one side, then the other side, a quarter apart.
-PHASES = {"hind_left": 0.0, "front_left": 0.25, "hind_right": 0.5, "front_right": 0.75}
+# A trot moves diagonal pairs together.
+PHASES = {"walk": {"hind_left": 0.0, "front_left": 0.25, "hind_right": 0.5, "front_right": 0.75},
+          "trot": {"hind_left": 0.0, "front_left": 0.5, "hind_right": 0.5, "front_right": 0.0}}
 DUTY = 0.64         # share of the cycle that a foot stands; above 0.5 it is a walk
+TROT_DUTY = 0.52
 
 
 def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0, keys: int = 32,
-         stride: float = 0.52, lift: float = 0.16) -> Animation:
-    """A walk in place that loops.
+         stride: float = 0.52, lift: float = 0.16, gait: str = "walk") -> Animation:
+    """A walk or a trot in place that loops.
 
     Standing toes move backwards at constant speed and constant height, as on a treadmill; swinging toes come
     forward on a raised arc. Hip and knee follow by two-bone inverse kinematics in the sagittal plane.
@@ -33,15 +37,18 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
         Keyframes of one cycle.
     stride, lift : float
         Length and height of a step, in leg lengths.
+    gait : {"walk", "trot"}
+        Which feet move together; it names the animation.
 
     Returns
     -------
     Animation
     """
+    duty, bounce = (DUTY, 0.010) if gait == "walk" else (TROT_DUTY, 0.022)
     phase = np.linspace(0, 1, keys + 1)
     turn = 2 * np.pi * phase
     leg = skeleton.joints[skeleton.names.index("hind_upper_left"), 1]
-    bob = np.stack([0.012 * np.sin(turn), -0.035 + 0.010 * np.cos(2 * turn), np.zeros_like(turn)], 1) * leg
+    bob = np.stack([0.012 * np.sin(turn), -0.035 + bounce * np.cos(2 * turn), np.zeros_like(turn)], 1) * leg
     angles = {"pelvis": _axis(0.00, y=0.05 * np.sin(turn), z=0.03 * np.sin(turn)),
               "spine": _axis(0.02 * np.sin(2 * turn), y=-0.05 * np.sin(turn)),
               "chest": _axis(0.00, y=-0.05 * np.sin(turn), z=-0.04 * np.cos(turn)),
@@ -51,13 +58,13 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
     for i in range(3):
         sway = 0.16 + 0.06 * i
         angles[f"tail_{i + 1}"] = _axis(0.05 * np.sin(2 * turn - i), y=sway * np.sin(turn - 0.9 * i))
-    rotations = {name: _quaternion(value, keys + 1) for name, value in angles.items()}
-    body = _posed(skeleton, phase * duration, duration, bob, rotations)
-    for name, offset in PHASES.items():
-        path, pitch = _step((phase + offset) % 1, toes[name], stride * leg, lift * leg)
-        for joint, swing in _leg_angles(skeleton, body, name, toes[name], path, pitch).items():
-            rotations[joint] = _quaternion(_axis(swing), keys + 1)
-    return _animation("walk", skeleton, phase * duration, duration, bob, rotations)
+    rotations = {name: quaternions(value, keys + 1) for name, value in angles.items()}
+    body = worlds(skeleton, phase, rotations, {"pelvis": bob})
+    for name, offset in PHASES[gait].items():
+        path, pitch = step((phase + offset) % 1, toes[name], stride * leg, lift * leg, duty)
+        for joint, swing in leg_angles(skeleton, body, leg_joints(name), toes[name], path, pitch).items():
+            rotations[joint] = quaternions(_axis(swing), keys + 1)
+    return animate(gait, skeleton, phase, duration, rotations, {"pelvis": bob})
 
 
 def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation:
@@ -71,14 +78,37 @@ def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation
               "ear_right": _axis(0.20 * np.sin(2 * turn), z=0.15 * (1 - np.cos(2 * turn)))}
     for i in range(3):
         angles[f"tail_{i + 1}"] = _axis(0.06 * (1 - np.cos(turn)), y=0.30 * np.sin(5 * turn - 0.7 * i))
-    rotations = {name: _quaternion(value, keys + 1) for name, value in angles.items()}
-    return _animation("look", skeleton, turn / (2 * np.pi) * duration, duration, None, rotations)
+    return animate("look", skeleton, turn / (2 * np.pi), duration, angles)
 
 
-def _step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Toe positions (S, 3) and pitch of the foot (S,) over one cycle; standing while phase < DUTY."""
-    stance = phase < DUTY
-    u = np.where(stance, phase / DUTY, (phase - DUTY) / (1 - DUTY))
+def leg_joints(leg: str) -> tuple[str, str, str]:
+    """Thigh, shank and foot of a leg called ``<kind>_<side>``."""
+    kind, side = leg.split("_")
+    return tuple(f"{kind}_{part}_{side}" for part in ("upper", "lower", "foot"))
+
+
+def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float, duty: float = DUTY
+         ) -> tuple[np.ndarray, np.ndarray]:
+    """One step of one leg.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (S,)
+        Share of the cycle, in [0, 1); the foot stands while it is below ``duty``.
+    toe : ndarray, shape (3,)
+        Where the toe stands at bind pose.
+    stride, lift : float
+        Length and height of the step.
+    duty : float
+        Share of the cycle that the foot stands.
+
+    Returns
+    -------
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        Place of the toe, and turn of the foot about x in radians, heel up.
+    """
+    stance = phase < duty
+    u = np.where(stance, phase / duty, (phase - duty) / (1 - duty))
     swing = u - np.sin(2 * np.pi * u) / (2 * np.pi)         # leaves and lands with no horizontal jerk
     z = np.where(stance, 0.5 - u, swing - 0.5) * stride
     y = np.where(stance, 0, np.sin(np.pi * u) ** 2) * lift
@@ -88,14 +118,28 @@ def _step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tup
     return toe + np.stack([np.zeros_like(z), y, z], 1), pitch
 
 
-def _leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray, path: np.ndarray,
-                pitch: np.ndarray) -> dict[str, np.ndarray]:
-    """Swing of a leg's three joints about x, (S,) each, that puts its toe on ``path``.
+def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: tuple[str, str, str], toe: np.ndarray, path: np.ndarray,
+               pitch: np.ndarray) -> dict[str, np.ndarray]:
+    """Swing of a leg's three joints about x that puts its toe on ``path``.
 
-    ``body`` (S, J, 4, 4) are the joints of the body without leg motion; the parent's turn is undone first.
+    Parameters
+    ----------
+    skeleton : Skeleton
+    body : ndarray, shape (S, J, 4, 4)
+        Joint-to-world matrices of the body without leg motion; the turn of the leg's parent is undone first.
+    leg : (str, str, str)
+        Thigh, shank and foot.
+    toe : ndarray, shape (3,)
+        At bind pose.
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        As :func:`step` gives them.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (S,)
+        Radians.
     """
-    kind, side = leg.split("_")
-    joints = [skeleton.names.index(f"{kind}_{part}_{side}") for part in ("upper", "lower", "foot")]
+    joints = [skeleton.names.index(name) for name in leg]
     hip, knee, ankle = skeleton.joints[joints]
     parent = body[:, skeleton.parents[joints[0]]]
     inverse = np.linalg.inv(parent)
@@ -103,19 +147,8 @@ def _leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray,
     parent_bind = skeleton.joints[skeleton.parents[joints[0]]]
     hip, knee, ankle, toe = (v[1:] - parent_bind[1:] for v in (hip, knee, ankle, toe))      # (y, z) from here on
     target = local_toe + _turn(ankle - toe, pitch)
-    first, second = np.linalg.norm(knee - hip), np.linalg.norm(ankle - knee)
-    reach = target - hip
-    distance = np.clip(np.linalg.norm(reach, axis=1), abs(first - second) + 1e-6, 0.999 * (first + second))
-    bend = np.arccos(np.clip((first**2 + distance**2 - second**2) / (2 * first * distance), -1, 1))
-    forward = np.sign(_cross(ankle - hip, knee - hip))
-    aim = np.arctan2(reach[:, 1], reach[:, 0])
-    upper = aim + forward * bend                                                # angle of the thigh in (y, z)
-    new_knee = hip + first * np.stack([np.cos(upper), np.sin(upper)], 1)
-    end = hip + reach * (distance / np.linalg.norm(reach, axis=1))[:, None]
-    lower = np.arctan2((end - new_knee)[:, 1], (end - new_knee)[:, 0])
-    swing_upper = upper - np.arctan2(*(knee - hip)[::-1])
-    swing_lower = lower - np.arctan2(*(ankle - knee)[::-1])
-    wrapped = [np.angle(np.exp(1j * a)) for a in (swing_upper, swing_lower - swing_upper, pitch - swing_lower)]
+    swing_upper, swing_lower = two_bone(hip, knee, ankle, target)
+    wrapped = [wrap(a) for a in (swing_upper, swing_lower - swing_upper, pitch - swing_lower)]
     return {skeleton.names[j]: a for j, a in zip(joints, wrapped)}
 
 
@@ -125,31 +158,6 @@ def _turn(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
     return np.stack([c * vector[0] - s * vector[1], s * vector[0] + c * vector[1]], 1)
 
 
-def _cross(a: np.ndarray, b: np.ndarray) -> float:
-    return float(a[0] * b[1] - a[1] * b[0])
-
-
 def _axis(x, y=0.0, z=0.0) -> tuple:
     """Turns about the three axes, radians, each a number or (S,)."""
     return x, y, z
-
-
-def _quaternion(angles, count: int) -> np.ndarray:
-    """Quaternions x y z w (S, 4) of turns about x, then y, then z, in radians; scalars are repeated."""
-    from scipy.spatial.transform import Rotation
-
-    stacked = np.stack([np.broadcast_to(a, count) for a in angles], 1)
-    return Rotation.from_euler("xyz", stacked).as_quat()
-
-
-def _posed(skeleton: Skeleton, times, duration, bob, rotations) -> np.ndarray:
-    return skeleton.chain(_animation("body", skeleton, times, duration, bob, rotations).local(times))
-
-
-def _animation(name: str, skeleton: Skeleton, times, duration: float, bob, rotations: dict) -> Animation:
-    joints = len(skeleton)
-    offset = skeleton.joints - np.where(skeleton.parents[:, None] >= 0, skeleton.joints[skeleton.parents], 0)
-    tracks = [Track(skeleton.names.index(joint), "rotation", times, q) for joint, q in rotations.items()]
-    if bob is not None:
-        tracks.insert(0, Track(0, "translation", times, offset[0] + bob))
-    return Animation(name, duration, offset, np.tile([0.0, 0, 0, 1], (joints, 1)), np.ones((joints, 3)), tuple(tracks))

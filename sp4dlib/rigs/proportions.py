@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-PATTERNS = ("plain", "patches", "spots", "stripes")
+from sp4dlib.rigs.paint import PATTERNS
+
 # Coat, belly and marking, sRGB: fox, grey wolf, bay horse, cream, panther, blue roan, tiger, deer, rust, snow.
 COATS = (("#c8692f", "#f3e3cf", "#3a2a22"), ("#7f858c", "#d5d8da", "#3b3f45"), ("#7a4a2b", "#a8764c", "#2a1c15"),
          ("#e3cda4", "#f7eedb", "#8a6a45"), ("#3b3a42", "#5d5a66", "#17161b"), ("#5f7286", "#b9c4cc", "#2c3540"),

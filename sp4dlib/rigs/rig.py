@@ -26,9 +26,13 @@ class Material:
     texture : ndarray of uint8, shape (h, w, 4), or None
         sRGB colour with alpha; row 0 is ``v = 0`` (glTF's convention).
     alpha_mode : {"OPAQUE", "MASK", "BLEND"}
+        What alpha (factor x texture x vertex colour) means: nothing, holes below ``alpha_cutoff``, or coverage, which
+        a rasteriser without blending draws as holes below 1/2.
     alpha_cutoff : float
-        Below it a ``MASK`` texel is a hole.
+        Below it a ``MASK`` texel is a hole. Of no meaning in the other modes.
     double_sided : bool
+    wrap : tuple of 2 str, each "REPEAT", "CLAMP" or "MIRROR"
+        What the texture shows outside [0, 1], along u and along v: itself again, its edge, or itself mirrored.
     """
 
     name: str = "material"
@@ -37,6 +41,7 @@ class Material:
     alpha_mode: str = "OPAQUE"
     alpha_cutoff: float = 0.5
     double_sided: bool = True
+    wrap: tuple[str, str] = ("REPEAT", "REPEAT")
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,9 @@ class Rig:
     animations : tuple of Animation
     appearance : Appearance or None
     name : str
+    notes : tuple of str
+        What a file held that the rig does not (morph targets, lines, textures in unknown formats), and what had to be
+        mended (weights that are no numbers), one sentence each. Empty for a file that was taken as it is.
     """
 
     vertices: np.ndarray
@@ -233,6 +241,7 @@ class Rig:
     animations: tuple[Animation, ...] = ()
     appearance: Appearance | None = None
     name: str = "rig"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -240,6 +249,7 @@ class Rig:
         set_(self, "faces", np.asarray(self.faces, np.int64))
         set_(self, "weights", np.asarray(self.weights, np.float64))
         set_(self, "animations", tuple(self.animations))
+        set_(self, "notes", tuple(self.notes))
         n, j = len(self.vertices), len(self.skeleton)
         if self.vertices.shape != (n, 3) or self.faces.ndim != 2 or self.faces.shape[1:] != (3,):
             raise ValueError(f"{self.name}: vertices must be (N, 3) and faces (F, 3); got {self.vertices.shape} "
