@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import sp4dlib
+from sp4dlib import cli_rig
 
 EPILOG = """what is written (whole, or not at all):
   rgb.mp4, parts.mp4   all views side by side, in colour and in part colours
@@ -36,10 +37,11 @@ NO_MODEL = ("no model is shipped with this library yet. Give --model: a folder t
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of all commands."""
-    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos, from pictures.")
+    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos from pictures; rigs from parts.")
     parser.add_argument("--version", action="version", version=f"sp4d {sp4dlib.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
+    cli_rig.add_parser(commands)
     return parser
 
 

@@ -2,9 +2,10 @@
 
 from sp4dlib.rigs.examples import example
 from sp4dlib.rigs.gltf import load, save
+from sp4dlib.rigs.meshes import load_mesh
 from sp4dlib.rigs.procedural import quadruped
 from sp4dlib.rigs.proportions import Proportions, sample_proportions
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Mesh, Rig, RigError, Skeleton, Track
 
 __all__ = ["Animation", "Appearance", "Material", "Mesh", "Proportions", "Rig", "RigError", "Skeleton", "Track",
-           "example", "load", "quadruped", "sample_proportions", "save"]
+           "example", "load", "load_mesh", "quadruped", "sample_proportions", "save"]
