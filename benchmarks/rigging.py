@@ -3,6 +3,11 @@
 Sections (``--parts``), each of which can run alone and is merged into the file rig by rig:
 
 * ``labels``: skinning weights from perfect part labels, beside rigid labels, the plain band, Blender and libigl.
+* ``lifted``: labels from true part maps of 12 and of 4 views at 512 x 512, and weights from these on the five.
+* ``bones``: skinning weights from the true bones alone, beside Blender and libigl.
+* ``skeleton``: joints and tree from perfect and from lifted labels.
+* ``speed``: labels to weights of 20 parts at 50,000 and 200,000 vertices, beside Blender; every run in its own process.
+* ``twins``: nine broken twins of one mesh, and inputs that are hardly a mesh.
 
 What is measured on, and the rules for parts and reference trees: :mod:`benchmarks.rigging_subjects`. What is compared
 with: :mod:`benchmarks.rigging_anchors`. What the numbers mean: :mod:`sp4dlib.evaluation.rigging`; L1 is summed over
@@ -18,8 +23,7 @@ import logging
 import os
 
 from benchmarks import record, rigging_sections, rigging_store
-from benchmarks.rigging_anchors import Programs
-from benchmarks.rigging_sections import Run
+from benchmarks.rigging_anchors import Programs, Run
 from benchmarks.rigging_subjects import names
 
 log = logging.getLogger("benchmarks.rigging")
@@ -47,8 +51,9 @@ def main() -> None:
     programs = Programs() if options.no_anchors else Programs(options.bpy_python, options.igl_python, options.limit)
     run, results = Run(options.references, programs), {} if options.dry else rigging_store.stored()
     for section in chosen:
-        results = measure(section, names(options.rigs), run, results, options)
-        log.info("\n%s: L1, deformation in permille\n%s", section, rigging_store.table(results[section]))
+        chosen_names = rigging_sections.OWN_NAMES.get(section) or names(options.rigs)
+        results = measure(section, chosen_names, run, results, options)
+        log.info("\n%s\n%s", section, rigging_store.table(results[section]))
 
 
 def measure(section: str, rigs: list[str], run: Run, results: dict, options) -> dict:

@@ -47,6 +47,14 @@ class Programs:
     limit: float = 900.0
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a run is given besides rigs: where the packages' rigs are, and the programs."""
+
+    references: str | None
+    programs: Programs
+
+
 def plain_band(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, parts: int,
                kappa: float = KAPPA) -> np.ndarray:
     """Weights (N, K) harmonic within ``kappa`` radii of the borders, by distance along edges; no further care.
@@ -107,11 +115,21 @@ def outside_weights(subject: Subject, method: str, programs: Programs) -> tuple[
         ``error`` where it failed, ``version`` otherwise.
     """
     joints, starts, stops = segments(subject)
-    data = {"vertices": subject.vertices, "faces": subject.faces, "starts": starts, "stops": stops}
+    by_segment, about = kept_weights(subject.name, method, {"vertices": subject.vertices, "faces": subject.faces,
+                                                            "starts": starts, "stops": stops}, programs)
+    if by_segment is None:
+        return None, about
+    weights = np.zeros((len(by_segment), len(subject.skeleton)))
+    np.add.at(weights.T, joints, by_segment.T)
+    return weights, about
+
+
+def kept_weights(name: str, method: str, data: dict, programs: Programs) -> tuple[np.ndarray | None, dict]:
+    """Weights by segment (N, S) of an anchor, and its version or error; from ``_build/rigging`` if it ran before."""
     digest = hashlib.sha256(CHILD.read_bytes() + method.encode())
-    for name in data:
-        digest.update(np.ascontiguousarray(data[name]).tobytes())
-    kept = KEPT / f"{subject.name.replace('/', '_')}-{method}-{digest.hexdigest()[:16]}.npz"
+    for array in data.values():
+        digest.update(np.ascontiguousarray(array).tobytes())
+    kept = KEPT / f"{name.replace('/', '_')}-{method}-{digest.hexdigest()[:16]}.npz"
     if not kept.is_file():
         by_segment, about = run_child(method, data, programs)
         KEPT.mkdir(parents=True, exist_ok=True)
@@ -122,11 +140,7 @@ def outside_weights(subject: Subject, method: str, programs: Programs) -> tuple[
     with np.load(kept) as stored:
         by_segment, about = stored["weights"], json.loads(str(stored["about"]))
     about = {key: about[key] for key in ("error", "version") if key in about}
-    if not by_segment.size:
-        return None, about
-    weights = np.zeros((len(by_segment), len(subject.skeleton)))
-    np.add.at(weights.T, joints, by_segment.T)
-    return weights, about
+    return (by_segment if by_segment.size else None), about
 
 
 def run_child(method: str, data: dict, programs: Programs) -> tuple[np.ndarray | None, dict]:
@@ -143,14 +157,14 @@ def run_child(method: str, data: dict, programs: Programs) -> tuple[np.ndarray |
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         try:
             done = subprocess.run([interpreter, str(CHILD), method, str(given), str(made)], capture_output=True,
-                                  text=True, timeout=programs.limit, env=environment, errors="replace")
+                                  text=True, timeout=programs.limit, env=environment, errors="replace", cwd=folder)
         except subprocess.TimeoutExpired:
             return None, {"error": f"over {programs.limit:g} s"}
         except OSError as error:
             return None, {"error": str(error)}
         if not made.is_file():
-            lines = [line for line in (done.stderr + done.stdout).strip().splitlines() if line.strip()]
-            cause = f"killed by signal {-done.returncode}" if done.returncode < 0 else (lines or ["no output"])[-1]
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            cause = f"killed by signal {-done.returncode}" if done.returncode < 0 else (lines or ["no weights"])[-1]
             return None, {"error": cause[:200]}
         with np.load(made) as stored:
             return stored["weights"], json.loads(str(stored["about"]))

@@ -95,17 +95,33 @@ def rounded(value):
     return round(float(value), 4) if isinstance(value, (float, np.floating)) else value
 
 
+COLUMNS = ("views.12.miou", "views.12.miou_seen", "views.4.miou", "views.4.miou_seen", "of_blender.l1",
+           "of_blender.deformation", "of_blender.seconds", *(f"{case}.{key}" for case in ("perfect", "views_12")
+           for key in ("j2j", "b2b", "edge_recall")), *(f"times.{method}.{key}" for method in
+           ("ours", "band", "blender") for key in ("seconds", "cpu_seconds", "peak_mb")))
+
+
 def table(section: dict) -> str:
-    """L1 / deformation of every method on every rig, and the means over sets."""
+    """Every rig and the means over sets: L1 and deformation in permille of each method, and the numbers of COLUMNS."""
     lines = [(name, made) for name, made in section["rigs"].items()]
     lines += [(f"mean of {group} ({made['rigs']})", made) for group, made in section["sets"].items()]
     lines += [(f"  without {len(made['blender_made'])} of Blender's", made["others"])
               for made in section["sets"].values() if "others" in made]
     methods = list(dict.fromkeys(m for _, made in lines for m in made.get("methods", {})))
-    rows = [["", *methods]]
+    columns = [column for column in COLUMNS if any(number(made, column) is not None for _, made in lines)]
+    rows = [["", *columns, *methods]]
     for name, made in lines:
         cells = [made.get("methods", {}).get(method, {}) for method in methods]
-        rows.append([name, *(f"{c['l1']:.3f} {c['deformation']:5.2f}" if "l1" in c else "-" for c in cells)])
+        rows.append([name, *("-" if number(made, column) is None else f"{number(made, column):.3f}"
+                             for column in columns),
+                     *(f"{c['l1']:.3f} {c['deformation']:5.2f}" if "l1" in c else "-" for c in cells)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
                                for i, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+
+
+def number(made: dict, path: str) -> float | None:
+    """The number at a dotted path, None where there is none."""
+    for key in path.split("."):
+        made = made.get(key) if isinstance(made, dict) else None
+    return made

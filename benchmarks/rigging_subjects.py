@@ -15,8 +15,8 @@ parent is the part of the nearest joint above its own that is a part's own joint
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ FIVE = ("creature", "hand", "rodent", "dog", "jersey")
 LONGEST = 2.0           # longest side that every mesh is scaled to
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A mesh with everything that is known about its parts.
 
@@ -100,6 +100,7 @@ def names(which: str) -> list[str]:
     return list(dict.fromkeys(out))
 
 
+@lru_cache(maxsize=2)
 def load(name: str, references: str | Path | None = None) -> Subject:
     """A subject by name: one of :data:`FIVE`, ``creature<N>`` for another size, or a rig of the archive."""
     if name.startswith("creature"):
@@ -306,21 +307,10 @@ def mesh(subject: Subject) -> Mesh:
     return Mesh(subject.vertices, subject.faces, name=subject.name)
 
 
-def as_rig(subject: Subject) -> Rig:
-    """A rig of one joint for each part with the reference weights, to render true part maps from."""
-    order = topological(subject.parents)
-    rank = np.argsort(order)
-    bind = np.tile(np.eye(4), (len(order), 1, 1))
-    bind[:, :3, 3] = subject.joints[order]
-    parents = np.where(subject.parents[order] >= 0, rank[subject.parents[order]], -1)
-    skeleton = Skeleton(parents, tuple(subject.names[part] for part in order), bind)
-    weights = subject.reference / subject.reference.sum(1, keepdims=True)
-    return Rig(subject.vertices, subject.faces, weights[:, order], skeleton, name=subject.name)
-
-
-def relabelled(subject: Subject, **changes) -> Subject:
-    """A copy with some fields replaced."""
-    return dataclasses.replace(subject, **changes)
+def bare_rig(subject: Subject) -> Rig:
+    """The surface as a rig of one joint, to draw part maps of."""
+    skeleton = Skeleton([-1], ("root",), np.eye(4)[None])
+    return Rig(subject.vertices, subject.faces, np.ones((len(subject.vertices), 1)), skeleton, name=subject.name)
 
 
 def _leaves(skeleton: Skeleton) -> list[str]:
