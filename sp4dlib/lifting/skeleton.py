@@ -17,7 +17,7 @@ from sp4dlib.rigs.rig import Skeleton
 PROBES = 1000       # points of a part, evenly taken, whose distance to other shells is measured
 END = "_end"        # suffix of joints that carry no weight and only give the last bone its tip
 LOOSE = 0.01        # two parts that part company at their joint by this share of the longest side lose half their link
-STIFF = 0.01        # mean square turn, rad^2, below which poses tell less of a joint's place than the interface does
+STIFF = 0.02        # mean square turn, rad^2, below which poses tell less of a joint's place than the interface does
 
 
 @dataclass(frozen=True)
