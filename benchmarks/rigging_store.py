@@ -7,7 +7,7 @@ Keys of ``results[section]``:
   of its own, because rigs may have been measured in several runs, and ``set``: five, train, val, test or other.
   Sections that compare methods have ``methods[name]`` with the scores of
   :func:`sp4dlib.evaluation.rigging.skinning_scores`, or ``error``.
-* ``sets[set]``: mean of each score over the rigs of the set, ``count`` how many had it, ``blender_made`` the rigs on
+* ``sets[set]``: mean of each score over the rigs of the set (but ``other``), ``count`` how many had it, ``blender_made`` the rigs on
   which Blender's own L1 is below 0.1, and ``others``, the means without these.
 """
 
@@ -50,7 +50,8 @@ def merge(results: dict, section: str, name: str, made: dict, settings: dict) ->
     """``results`` with one more entry, and the section's means over sets anew."""
     before = results.get(section, {"rigs": {}})
     rigs = before["rigs"] | {name: made}
-    return results | {section: {"settings": settings, "sets": sets(rigs), "rigs": rigs}}
+    known = {key: one for key, one in rigs.items() if one["set"] != "other"}
+    return results | {section: {"settings": settings, "sets": sets(known), "rigs": rigs}}
 
 
 def write(results: dict) -> None:
@@ -96,7 +97,7 @@ def rounded(value):
 
 
 COLUMNS = ("views.12.miou", "views.12.miou_seen", "views.4.miou", "views.4.miou_seen", "of_blender.l1",
-           "of_blender.deformation", "of_blender.seconds", *(f"{case}.{key}" for case in ("perfect", "views_12")
+           "of_blender.deformation", "of_blender.seconds", "of_blender.cpu_seconds", *(f"{case}.{key}" for case in ("perfect", "views_12")
            for key in ("j2j", "b2b", "edge_recall")), *(f"times.{method}.{key}" for method in
            ("ours", "band", "blender") for key in ("seconds", "cpu_seconds", "peak_mb")))
 
