@@ -54,8 +54,8 @@ def vertex_labels(mesh, parts, cameras: Cameras, vertices=None, *, smoothing: fl
     1. Colours become ids, for all frames and views together (:func:`sp4dlib.coding.decode`, or HDBSCAN).
     2. Every pixel is a ray. The triangle that it meets first gets its vote (:func:`pixel_votes`), so only visible
        surface is voted on.
-    3. Votes spread over the surface by a screened Poisson equation (:func:`spread`); vertices that no pixel
-       reached take what reaches them from around. Shells that no pixel reached copy the nearest voted vertex.
+    3. Votes are made smooth on the surface by a screened Poisson equation (:func:`spread`); vertices that no pixel
+       reached copy the nearest that one did.
     4. Small patches inside another part are given to the neighbour they share the longest border with.
     5. With ``split``, an id that is left in several far places becomes several parts (:func:`split_parts`).
 
@@ -115,6 +115,11 @@ def label_report(mesh, parts, cameras: Cameras, vertices=None, *, smoothing: flo
         raise ValueError("no part pixel meets the mesh: parts are all background, or mesh and cameras do not belong "
                          "together (cameras.normalize must map the mesh's space to the clip's unit cube)")
     shares = spread(surface, votes, smoothing)
+    hit = votes.any(1)
+    if not hit.all():
+        # What lies under the visible surface moves with it: the lining of a garment is far away along the surface.
+        nearest = cKDTree(surface.vertices[hit]).query(surface.vertices[~hit])[1]
+        shares[~hit] = shares[hit][nearest]
     labels = _absorb_specks(surface, shares.argmax(1), shares, speck)
     if split:
         labels = split_parts(surface, labels)
