@@ -7,8 +7,13 @@ Keys of ``results[section]``:
   of its own, because rigs may have been measured in several runs, and ``set``: five, train, val, test or other.
   Sections that compare methods have ``methods[name]`` with the scores of
   :func:`sp4dlib.evaluation.rigging.skinning_scores`, or ``error``.
-* ``sets[set]``: mean of each score over the rigs of the set (but ``other``), ``count`` how many had it, ``blender_made`` the rigs on
-  which Blender's own L1 is below 0.1, and ``others``, the means without these.
+* ``sets[set]``: mean of each score over the rigs of the set (but ``other``), ``count`` how many had it,
+  ``blender_made`` the rigs on which Blender's own L1 is below 0.1, and ``others``, the means without these.
+
+Beyond ``methods``, a rig's entry holds in ``labels`` and ``bones`` the sizes and ``of_blender``, the library's score
+over Blender's; in ``lifted`` ``views[count]``, the scores of labels; in ``skeleton`` ``perfect``, ``views_12`` and
+``views_4``, the scores of joints and trees; in ``speed`` ``times[method]`` and ``of_blender``; in ``twins``
+``methods[name].of_clean``, L1 over that of the clean twin, ``auto_rig``, or ``outcome`` of a degenerate input.
 """
 
 from __future__ import annotations
@@ -96,10 +101,11 @@ def rounded(value):
     return round(float(value), 4) if isinstance(value, (float, np.floating)) else value
 
 
-COLUMNS = ("views.12.miou", "views.12.miou_seen", "views.4.miou", "views.4.miou_seen", "of_blender.l1",
-           "of_blender.deformation", "of_blender.seconds", "of_blender.cpu_seconds", *(f"{case}.{key}" for case in ("perfect", "views_12")
-           for key in ("j2j", "b2b", "edge_recall")), *(f"times.{method}.{key}" for method in
-           ("ours", "band", "blender") for key in ("seconds", "cpu_seconds", "peak_mb")))
+COLUMNS = (*(f"views.{views}.{key}" for views in (12, 4) for key in ("miou", "miou_seen")),
+           *(f"of_blender.{key}" for key in ("l1", "deformation", "seconds", "cpu_seconds")),
+           *(f"{case}.{key}" for case in ("perfect", "views_12") for key in ("j2j", "b2b", "edge_recall")),
+           *(f"times.{method}.{key}" for method in ("ours", "band", "blender")
+             for key in ("seconds", "cpu_seconds", "peak_mb")))
 
 
 def table(section: dict) -> str:
