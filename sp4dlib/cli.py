@@ -17,6 +17,7 @@ import numpy as np
 
 import sp4dlib
 from sp4dlib.cli_data import add_data
+from sp4dlib.cli_rig import add_rig
 
 EPILOG = """what is written (whole, or not at all):
   rgb.mp4, parts.mp4   all views side by side, in colour and in part colours
@@ -37,11 +38,12 @@ NO_MODEL = ("no model is shipped with this library yet. Give --model: a folder t
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of all commands."""
-    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos: make them, from "
-                                     "pictures, and the training sets behind them.")
+    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos from pictures, the training sets "
+                                     "behind them, and rigs from parts.")
     parser.add_argument("--version", action="version", version=f"sp4d {sp4dlib.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
+    add_rig(commands)
     add_data(commands)
     return parser
 

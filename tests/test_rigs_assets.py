@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
 import logging
@@ -14,15 +13,14 @@ import tarfile
 import time
 from pathlib import Path
 
+import node_tools
 import numpy as np
 import pytest
-from conftest import in_ci
 from gltf_reference import Reference
 
 from sp4dlib import rigs
 from sp4dlib.rigs import assets as registry
 
-NODE = Path(__file__).parent / "node"
 DRACO = [a.name for a in registry.registry().values() if a.extensions]
 
 
@@ -271,26 +269,8 @@ def test_all_rigs_survive_a_round_trip(all_rigs, tmp_path):
 @pytest.fixture(scope="module")
 def validator():
     """Run the Khronos validator on files; returns its reports."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        message = "the Khronos glTF validator: install Node.js 18 or newer"
-        if in_ci():
-            pytest.fail(f"CI must run {message}")
-        pytest.skip(f"needs {message}")
-    with open(NODE / ".lock", "w") as lock:                     # several test processes, one installation
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (NODE / "node_modules/gltf-validator").is_dir():
-            done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=NODE,
-                                  capture_output=True, text=True, timeout=300)
-            if done.returncode and not in_ci():
-                pytest.skip(f"needs the Khronos glTF validator; npm cannot install it:\n{done.stderr[-500:]}")
-            assert done.returncode == 0, done.stderr
-
-    def run(files) -> list[dict]:
-        done = subprocess.run(["node", "validate.js", *map(str, files)], cwd=NODE, capture_output=True, text=True,
-                              timeout=300)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-    return run
+    node_tools.install("gltf-validator")
+    return node_tools.validate
 
 
 def test_validator_sees_errors(validator, tmp_path):
