@@ -61,10 +61,15 @@ def measure(section: str, rigs: list[str], run: Run, results: dict, options) -> 
     settings = rigging_sections.settings(section, run)
     for name in rigs:
         done = results.get(section, {"rigs": {}})["rigs"].get(name, {})
-        if options.resume and done.get("commit") == record.commit():
+        if options.resume and done.get("commit") == record.commit() and "error" not in done:
             continue
         worked = cpu_seconds()
-        made = rigging_store.entry(name, rigging_sections.SECTIONS[section](name, run), cpu_seconds() - worked)
+        try:
+            values = rigging_sections.SECTIONS[section](name, run)
+        except Exception as error:                  # one rig must not cost the others; the file tells of it
+            log.exception("%s: %s failed", section, name)
+            values = {"error": f"{type(error).__name__}: {error}"}
+        made = rigging_store.entry(name, values, cpu_seconds() - worked)
         log.info("%s: %s, %.1f CPU seconds", section, name, made["cpu_seconds"])
         results = rigging_store.merge(results, section, name, made, settings)
         if not options.dry:

@@ -25,7 +25,7 @@ def labels(name: str, run: Run) -> dict:
     subject = load(name, run.references)
     methods = {method: part_scores(subject, weights) for method, weights in
                from_labels(subject, subject.labels).items()}
-    return about(subject) | {"methods": methods | outside(subject, run.programs)}
+    return compared(about(subject) | {"methods": methods | outside(subject, run.programs)})
 
 
 def from_labels(subject: Subject, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,11 +123,15 @@ def bones(name: str, run: Run) -> dict:
     subject = load(name, run.references)
     methods = {"ours": joint_scores(subject, lifting.bone_weights(mesh(subject), subject.skeleton))}
     methods |= outside(subject, run.programs)
-    out = about(subject) | {"methods": methods}
-    if "l1" in methods.get("blender", {}):
-        out["of_blender"] = {key: methods["ours"][key] / max(methods["blender"][key], 1e-9)
-                             for key in ("l1", "deformation")}
-    return out
+    return compared(about(subject) | {"methods": methods})
+
+
+def compared(entry: dict) -> dict:
+    """An entry with the library's scores over Blender's, where Blender has scores."""
+    ours, blender = entry["methods"]["ours"], entry["methods"].get("blender", {})
+    if "l1" not in blender:
+        return entry
+    return entry | {"of_blender": {key: ours[key] / max(blender[key], 1e-9) for key in ("l1", "deformation")}}
 
 
 def skeleton(name: str, run: Run) -> dict:

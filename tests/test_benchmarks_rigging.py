@@ -154,3 +154,23 @@ def test_file_is_merged_rig_by_rig(tmp_path, monkeypatch):
 def test_twins_are_measured_against_the_clean_one(monkeypatch):
     scores = weights_of("clean", Run(None, Programs()))
     assert set(scores) == {"ours", "rigid", "band", "ours_bones"} and all("l1" in made for made in scores.values())
+
+
+def test_a_rig_that_fails_does_not_cost_the_others(monkeypatch):
+    from argparse import Namespace
+
+    from benchmarks import rigging
+
+    def section(name, run):
+        if name == "hand":
+            raise ValueError("no such hand")
+        return {"methods": {"ours": {"l1": 0.1, "deformation": 1.0}}}
+
+    monkeypatch.setitem(rigging_sections.SECTIONS, "labels", section)
+    options = Namespace(resume=True, dry=True)
+    results = rigging.measure("labels", ["hand", "dog"], Run(None, Programs()), {}, options)
+    assert results["labels"]["rigs"]["hand"]["error"] == "ValueError: no such hand"
+    assert results["labels"]["sets"]["five"]["methods"]["ours"]["l1"] == 0.1
+    monkeypatch.setitem(rigging_sections.SECTIONS, "labels", lambda name, run: {"again": name == "hand"})
+    again = rigging.measure("labels", ["hand", "dog"], Run(None, Programs()), results, options)["labels"]["rigs"]
+    assert again["hand"]["again"] is True and "again" not in again["dog"]       # resumed: only what failed is redone

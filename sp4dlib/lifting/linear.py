@@ -81,7 +81,7 @@ def factorize(matrix) -> Callable[[np.ndarray], np.ndarray]:
         import cholespy
     except ImportError:
         return _factorize_superlu(matrix)
-    # By coordinates: from CSC arrays cholespy 2.2 corrupts the heap (seen with glibc's malloc checks on small matrices).
+    # By coordinates: from CSC arrays cholespy 2.2 corrupts the heap, as glibc's malloc checks show on small matrices.
     entries = matrix.tocoo()
     solver = cholespy.CholeskySolverD(matrix.shape[0], entries.row.astype(np.int32), entries.col.astype(np.int32),
                                       entries.data, cholespy.MatrixType.COO)
