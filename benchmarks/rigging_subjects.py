@@ -2,7 +2,7 @@
 
 **Parts.** A vertex belongs to the joint of its largest reference weight. On the five rigs that packages carry, a joint
 that is no vertex' largest is folded into the nearest part up its chain; on the rigs of the archive, regions below 1 %
-of the surface are folded too (:func:`sp4dlib.clips.kinematic_parts`). The reference weight of a part is the sum over
+of the surface are folded too (:func:`sp4dlib.clips.kinematic_parts`, without merging what moves alike). The reference weight of a part is the sum over
 its joints.
 
 **Reference trees.** Joints without weight are dropped, and so is the file's root if it is no vertex' largest; children
@@ -25,7 +25,7 @@ from scipy.sparse import csr_matrix
 from benchmarks import rigging_references
 from benchmarks.rigging_creature import bones as creature_bones
 from benchmarks.rigging_creature import creature
-from sp4dlib.clips import kinematic_parts
+from sp4dlib.clips import MergeRule, kinematic_parts
 from sp4dlib.clips.parts import vertex_areas
 from sp4dlib.evaluation.rigging import topological
 from sp4dlib.lifting.surface import weld
@@ -33,6 +33,8 @@ from sp4dlib.rigs import Mesh, Rig, Skeleton, assets
 
 FIVE = ("creature", "hand", "rodent", "dog", "jersey")
 LONGEST = 2.0           # longest side that every mesh is scaled to
+
+MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +114,19 @@ def load(name: str, references: str | Path | None = None) -> Subject:
     return subject(assets.load(name))
 
 
-def subject(rig: Rig, min_share: float | None = None, tips: dict[str, np.ndarray] | None = None) -> Subject:
+def subject(rig: Rig, min_share: float = MIN_SHARE, tips: dict[str, np.ndarray] | None = None) -> Subject:
     """Weld and scale a rig, and find its parts and its reference tree.
 
     Parameters
     ----------
     rig : Rig
-    min_share : float, optional
-        As for :func:`sp4dlib.clips.kinematic_parts`.
+    min_share : float
+        Smallest share of the surface, as in :class:`sp4dlib.clips.MergeRule`.
     tips : dict of str to ndarray (3,), optional
         Known ends of leaf joints' bones; the others run on inside the mesh.
     """
     rig, scale = welded(rig)
-    parts = kinematic_parts(rig) if min_share is None else kinematic_parts(rig, min_share)
+    parts = kinematic_parts(rig, MergeRule(motion=0, min_share=min_share))      # the artist's own: none merged
     joint_part = np.where(rig.weights.sum(0) > 1e-9, parts.joint_part, -1)
     count = len(parts)
     reference = np.stack([rig.weights[:, joint_part == part].sum(1) for part in range(count)], 1)
