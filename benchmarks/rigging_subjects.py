@@ -2,8 +2,8 @@
 
 **Parts.** A vertex belongs to the joint of its largest reference weight. On the five rigs that packages carry, a joint
 that is no vertex' largest is folded into the nearest part up its chain; on the rigs of the archive, regions below 1 %
-of the surface are folded too (:func:`sp4dlib.clips.kinematic_parts`, without merging what moves alike). The reference weight of a part is the sum over
-its joints.
+of the surface are folded too (:func:`sp4dlib.clips.kinematic_parts`; what moves alike is not merged). The reference
+weight of a part is the sum over its joints.
 
 **Reference trees.** Joints without weight are dropped, and so is the file's root if it is no vertex' largest; children
 go to the nearest ancestor that is left. Many artists hang hands and feet from handles at the file's root, beside the
