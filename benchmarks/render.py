@@ -28,7 +28,7 @@ from sp4dlib.rigs import assets  # noqa: E402
 
 VERTICES = 5000
 SEED = 0
-LAYOUTS = {"gl": ((24, 1), (12, 4)), "embree": ((3, 1), (1, 4))}        # frames, views
+LAYOUTS = {"gl": ((24, 1), (12, 4), (24, 24)), "embree": ((3, 1), (1, 4))}        # frames, views
 
 log = logging.getLogger("benchmarks.render")
 

@@ -17,6 +17,7 @@ import numpy as np
 
 import sp4dlib
 from sp4dlib.cli_data import add_data
+from sp4dlib.cli_rig import add_rig
 
 EPILOG = """what is written (whole, or not at all):
   rgb.mp4, parts.mp4   all views side by side, in colour and in part colours
@@ -37,11 +38,12 @@ NO_MODEL = ("no model is shipped with this library yet. Give --model: a folder t
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of all commands."""
-    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos: make them, from "
-                                     "pictures, and the training sets behind them.")
+    parser = argparse.ArgumentParser(prog="sp4d", description="Kinematic part videos from pictures, the training sets "
+                                     "behind them, and rigs from parts.")
     parser.add_argument("--version", action="version", version=f"sp4d {sp4dlib.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generate(commands)
+    add_rig(commands)
     add_data(commands)
     return parser
 
@@ -59,6 +61,8 @@ def add_generate(commands) -> None:
     add("--overwrite", action="store_true", help="replace DIR if it is there")
     add("--model", metavar="PATH_OR_ID", help="folder of SP4DPipeline.save_pretrained, repository on the Hugging Face "
         "hub, or released weights: sp4d, sv4d2, sv4d2_8views, or a .safetensors file of theirs")
+    add("--kind", choices=("sp4d", "sv4d2", "sv4d2_8views"), help="which release a .safetensors file holds, where "
+        "neither its tensors nor its name tell")
 
     views = parser.add_argument_group("views")
     add = views.add_argument
@@ -144,7 +148,7 @@ def generate(args: argparse.Namespace) -> None:
     from sp4dlib import profile
 
     device = args.device or profile.current().device
-    pipeline = load_pipeline(args.model, device, args.dtype, args.offload)
+    pipeline = load_pipeline(args.model, device, args.dtype, args.offload, args.kind)
     if args.solver:
         pipeline.set_solver(args.solver)
     if args.chunk_tokens is not None:
@@ -182,13 +186,14 @@ def parse_known(words: Sequence[str], every: int = 1) -> dict[tuple[int, int], n
     return known
 
 
-def load_pipeline(model: str, device: str, dtype: str | None = None, offload: bool = False):
-    """The pipeline in a folder, on the hub, or in a released checkpoint, on the device.
+def load_pipeline(model: str, device: str, dtype: str | None = None, offload: bool = False,
+                  released: str | None = None):
+    """The pipeline in a folder, on the hub, or in a released checkpoint (of the kind ``released``), on the device.
 
     Raises
     ------
     ValueError
-        If the folder or repository holds no SP4DPipeline.
+        If the folder or repository holds no SP4DPipeline, or a kind is given for what is no released checkpoint.
     """
     import diffusers
     import torch
@@ -203,8 +208,10 @@ def load_pipeline(model: str, device: str, dtype: str | None = None, offload: bo
         raise ValueError(f"--offload moves models to a GPU and back; there is none in --device {device}")
     if model in RELEASES or model in {release.repository for release in RELEASES.values()} \
             or model.endswith(".safetensors"):
-        pipeline = to_pipeline(model, dtype={"unet": kind, "image_encoder": kind, "vae": torch.float32})
+        pipeline = to_pipeline(model, released, dtype={"unet": kind, "image_encoder": kind, "vae": torch.float32})
     else:
+        if released is not None:
+            raise ValueError(f"--kind tells released weights apart, and --model {model} is none: leave it out")
         check_folder(Path(model))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)               # the name that all versions of diffusers know

@@ -1,4 +1,4 @@
-"""``sp4d data``: build, check and show training sets."""
+"""``sp4d data``: build, check and show training sets; fetch the files of lists."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ the number of workers. Objects that are left out are named with their reason in 
 def add_data(commands) -> None:
     """Options of ``sp4d data``."""
     parser = commands.add_parser("data", help="rigs to training sets of colour and part video",
-                                 description="Build, check and show training sets.")
+                                 description="Build, check and show training sets; fetch the files of lists.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_build(actions)
+    fetch = actions.add_parser("fetch", help="get the files of an Objaverse-XL list", description="Download the files "
+                               "of a list with the objaverse package. FOLDER/files.json is for `build --files`.")
+    fetch.add_argument("list", metavar="LIST")
+    fetch.add_argument("-o", "--output", metavar="FOLDER", required=True)
+    fetch.add_argument("--workers", type=int, default=4, metavar="N", help="downloads at a time (default: 4)")
+    fetch.set_defaults(run=run_fetch)
     check = actions.add_parser("check", help="is a set whole, and what it says it is?", description="Verify hashes, "
                                "counts, splits and pictures of a set; the exit status is 1 if anything is wrong.")
     check.add_argument("folder", metavar="DIR")
@@ -98,6 +104,14 @@ def run_build(args: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     print(f"{args.output}: {_counts(manifest)}")
     print("\n".join(_left_out(manifest["summary"])) or "nothing was left out")
+
+
+def run_fetch(args: argparse.Namespace) -> None:
+    """``sp4d data fetch``."""
+    from sp4dlib.clips.annotations import download
+
+    files = download(args.list, args.output, args.workers)
+    print(f"{files}: {len(json.loads(files.read_text(encoding='utf-8')))} files; build with --files {files}")
 
 
 def run_check(args: argparse.Namespace) -> None:

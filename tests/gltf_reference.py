@@ -20,6 +20,7 @@ class Reference:
     def __init__(self, path: Path) -> None:
         self.folder = Path(path).parent
         self.gltf = pygltflib.GLTF2().load(str(path))
+        self._streams: dict = {}
         self.parent = {c: i for i, node in enumerate(self.gltf.nodes) for c in node.children or []}
 
     def _bytes(self, view: int) -> bytes:
@@ -55,6 +56,19 @@ class Reference:
         if a.normalized:
             out = np.maximum(out / {5120: 127, 5121: 255, 5122: 32767, 5123: 65535}[a.componentType], -1)
         return out
+
+    def attribute(self, primitive, name: str) -> np.ndarray:
+        """An attribute of a primitive, also out of a Draco stream."""
+        index = getattr(primitive.attributes, name)
+        draco = (primitive.extensions or {}).get("KHR_draco_mesh_compression")
+        if draco is None or name not in draco["attributes"]:
+            return self.accessor(index)
+        if draco["bufferView"] not in self._streams:
+            import DracoPy
+
+            self._streams[draco["bufferView"]] = DracoPy.decode(self._bytes(draco["bufferView"]))
+        stream = self._streams[draco["bufferView"]]
+        return stream.get_attribute_by_unique_id(draco["attributes"][name])["data"].astype(np.float64)
 
     def _sample(self, sampler, path: str, time: float) -> np.ndarray:
         keys, values = self.accessor(sampler.input)[:, 0], self.accessor(sampler.output)
@@ -100,7 +114,7 @@ class Reference:
 
     def raw(self) -> np.ndarray:
         """Positions as stored."""
-        return np.concatenate([self.accessor(p.attributes.POSITION) for n in self.gltf.nodes if n.mesh is not None
+        return np.concatenate([self.attribute(p, "POSITION") for n in self.gltf.nodes if n.mesh is not None
                                for p in self.gltf.meshes[n.mesh].primitives])
 
     def positions(self, animation: int | None, time: float) -> np.ndarray:
@@ -110,13 +124,13 @@ class Reference:
             if node.mesh is None:
                 continue
             for primitive in self.gltf.meshes[node.mesh].primitives:
-                points = self.accessor(primitive.attributes.POSITION)
+                points = self.attribute(primitive, "POSITION")
                 points = np.concatenate([points, np.ones((len(points), 1))], 1)
                 if node.skin is None:
                     parts.append(points @ self.world(i, moved).T)
                     continue
-                joints = self.accessor(primitive.attributes.JOINTS_0).astype(int)
-                weights = self.accessor(primitive.attributes.WEIGHTS_0)
+                joints = self.attribute(primitive, "JOINTS_0").astype(int)
+                weights = self.attribute(primitive, "WEIGHTS_0")
                 weights = weights / weights.sum(1, keepdims=True)
                 members = self.gltf.skins[node.skin].joints
                 matrices = np.array([self.world(j, moved) @ b for j, b in zip(members, self.inverse_bind(node.skin))])

@@ -79,6 +79,67 @@ class Sample:
         return path
 
 
+def under_draco(sample: Sample) -> Sample:
+    """The first primitive as a Draco stream, in the same order, and nothing else."""
+    import DracoPy
+
+    names = {name: n for n, name in enumerate(sorted(sample.primitive["attributes"]))}
+    stored = {name: values(sample, a) for name, a in sample.primitive["attributes"].items()}
+    stream = DracoPy.encode(stored["POSITION"], values(sample, sample.primitive["indices"]).reshape(-1, 3),
+                            quantization_bits=20, preserve_order=True,
+                            generic_attributes={10 + names[n]: v for n, v in stored.items() if n != "POSITION"})
+    position = next(a["unique_id"] for a in DracoPy.decode(stream).attributes if a["attribute_type"] == 0)
+    ids = {name: position if name == "POSITION" else 10 + n for name, n in names.items()}
+    for index in (*sample.primitive["attributes"].values(), sample.primitive["indices"]):
+        del sample.json["accessors"][index]["bufferView"]
+    sample.primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": sample.view(stream),
+                                                                     "attributes": ids}}
+    sample.json["extensionsRequired"] = sample.json["extensionsUsed"] = ["KHR_draco_mesh_compression"]
+    return sample
+
+
+def values(sample: Sample, accessor: int) -> np.ndarray:
+    """What :meth:`Sample.add` was given."""
+    entry = sample.json["accessors"][accessor]
+    dtype = {code: name for name, code in CODES.items()}[entry["componentType"]]
+    shape = {name: shape for shape, name in TYPES.items()}[entry["type"]]
+    start = sample.json["bufferViews"][entry["bufferView"]]["byteOffset"]
+    count = entry["count"] * int(np.prod(shape, dtype=int))
+    return np.frombuffer(sample.binary, dtype, count, start).reshape(-1, *shape)
+
+
+def robot() -> Sample:
+    """Boxes on nodes, no skin: a base that stands, an arm that turns, a hand on it that does not, and a thing aside.
+
+    Nodes: 0 wrapper (identity), 1 base (moves), 2 arm (turns), 3 a material's part of the arm (identity), 4 hand, 5 a
+    joint without a mesh (moves), 6 its finger, 7 a lamp that moves and carries nothing, 8 a crate that stands aside.
+    """
+    s = Sample()
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = s.add(np.ravel([[[a, b, c], [a, c, d]] for a, b, c, d in quads]), "uint16")
+    s.json["meshes"] = [{"primitives": [{"attributes": {"POSITION": s.add(corners * size)}, "indices": faces}]}
+                        for size in ([2, 0.5, 2], [0.3, 2, 0.3], [0.1, 2, 0.3], [0.5, 0.5, 0.5], [0.1, 0.4, 0.1],
+                                     [1, 1, 1])]
+    half = np.sqrt(0.5)
+    s.json["nodes"] = [{"name": "wrapper", "children": [1, 8]},
+                       {"name": "base", "mesh": 0, "children": [2, 7], "translation": [1, 0, 0]},
+                       {"name": "arm", "mesh": 1, "children": [3, 4], "translation": [1, 0.5, 1], "scale": [1, 2, 1]},
+                       {"name": "arm, second material", "mesh": 2},
+                       {"name": "hand", "mesh": 3, "children": [5], "translation": [0, 2, 0],
+                        "rotation": [half, 0, 0, half]},
+                       {"name": "knuckle", "children": [6], "translation": [0, 0.5, 0], "scale": [0, 0, 0]},
+                       {"name": "finger", "mesh": 4},
+                       {"name": "lamp"},
+                       {"name": "crate", "mesh": 5, "translation": [-3, 0, 0]}]
+    s.json["scenes"][0]["nodes"] = [0]
+    s.animate(1, "translation", [0, 1.5], [[1, 0, 0], [4, 0, 2]])
+    s.animate(2, "rotation", [0, 0.5, 1.5], [[0, 0, 0, 1], [0, 0, half, half], [0, half, 0, half]])
+    s.animate(5, "scale", [0, 0.1, 1], [[0, 0, 0], [1, 1, 1], [1, 3, 1]])
+    s.animate(7, "translation", [0, 1], [[0, 0, 0], [0, 1, 0]])
+    return s
+
+
 def bar(animated: bool = True) -> Sample:
     """A bar of 12 vertices along x over two joints, in centimetres, z up, below a node that scales and turns.
 

@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from diffusion_toys import tiny_model, toy_clip
 from PIL import Image
+from safetensors.torch import save_file
 
 from sp4dlib import cli
 from sp4dlib.diffusion.media import load_frames
@@ -189,3 +191,16 @@ def test_help_needs_no_torch_and_tells_all_options():
     for word in ("--azimuths", "--elevations", "--steps", "--guidance", "--seed", "--solver", "--known", "--device",
                  "rgb.mp4", "grid.png", "parts.npz", "settings.json"):
         assert word in run.stdout
+
+
+def test_a_file_of_a_name_that_tells_nothing_needs_its_kind(picture, model, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    save_file({"model.diffusion_model.input_blocks.1.1.motion_blocks.0.norm_in.bias": torch.zeros(1)}, weights)
+    run = ["generate", picture, "-o", str(tmp_path / "out"), *FAST]
+    assert cli.main([*run, "--model", str(weights)]) == 1
+    assert "may be sv4d2 or sv4d2_8views" in capsys.readouterr().err
+    for kind, message in (("sp4d", "is not sp4d"), ("sv4d2_8views", "do not fit the network")):
+        assert cli.main([*run, "--model", str(weights), "--kind", kind]) == 1
+        assert message in capsys.readouterr().err
+    assert cli.main([*run, "--model", model, "--kind", "sp4d"]) == 1
+    assert "leave it out" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def test_every_rig_renders(assets):
                 failures.append(f"{name}: covers {share} of the image")
         except Exception as error:
             failures.append(f"{name}: {type(error).__name__}: {error}")
-    assert len(names) == 92 and not failures, "\n".join(failures)
+    assert len(names) == 102 and not failures, "\n".join(failures)
 
 
 @pytest.mark.parametrize("name", VARIED)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from lifting_meshes import animal, joined, thirds, tube, unwelded
 
 from sp4dlib.clips import fit_cameras, kinematic_parts, make_clip, render
-from sp4dlib.lifting import vertex_labels
+from sp4dlib import coding
+from sp4dlib.lifting import label_report, vertex_labels
 from sp4dlib.lifting.surface import weld
-from sp4dlib.lifting.votes import pixel_votes, spread
+from sp4dlib.lifting.votes import pixel_votes, split_parts, spread
 from sp4dlib.rigs import Mesh
 from sp4dlib.rigs import assets as registry
 
@@ -186,3 +187,38 @@ def test_bad_input_is_one_clear_error(change, message):
     parts, cameras = maps(mesh, thirds(mesh), 4, 32)
     with pytest.raises(ValueError, match=message):
         vertex_labels(**(dict(mesh=mesh, parts=parts, cameras=cameras) | change(parts, cameras)))
+
+
+@pytest.mark.parametrize("clustering", ["decode", "hdbscan"])
+def test_colours_are_clustered_over_all_views(clustering):
+    mesh = tube(bend=1.5)
+    truth = thirds(mesh)
+    parts, cameras = maps(mesh, truth, 4, 96)
+    colours = np.array([[0.9, 0.2, 0.1], [0.1, 0.7, 0.3], [0.2, 0.3, 0.9]])
+    labels = vertex_labels(mesh, coding.encode(parts, colours), cameras, clustering=clustering)
+    pairs = {(a, b) for a, b in zip(labels, truth) if np.mean(labels[truth == b] == a) > 0.5}
+    assert len(pairs) == 3 == len({a for a, _ in pairs})
+    assert np.mean([(a, b) in pairs for a, b in zip(labels, truth)]) > 0.97
+    with pytest.raises(ValueError, match="clustering must be"):
+        vertex_labels(mesh, coding.encode(parts, colours), cameras, clustering="guess")
+
+
+def test_report_says_what_was_seen():
+    mesh = tube(30, 12)
+    parts, cameras = maps(mesh, thirds(mesh, 30, 12), 1, 96)
+    report = label_report(mesh, parts, cameras)
+    assert 0.3 < report.seen.mean() < 0.8
+    np.testing.assert_array_equal(report.seen, report.votes.any(1))
+    np.testing.assert_array_equal(report.labels, vertex_labels(mesh, parts, cameras))
+
+
+def test_far_places_of_one_id_are_split_and_near_ones_kept():
+    mesh = tube(60, 12)
+    surface = weld(mesh)
+    labels = thirds(mesh, 60, 12)[np.unique(surface.index, return_index=True)[1]]
+    ends = np.where(labels == 2, 0, labels)                          # one id at both ends, 1 apart
+    split = split_parts(surface, ends)
+    assert set(split) == {0, 1, 2}
+    np.testing.assert_array_equal(split == 1, ends == 1)
+    assert len(set(split[surface.vertices[:, 0] < 0.9])) == 1
+    np.testing.assert_array_equal(split_parts(surface, ends, gap=0.5), ends)

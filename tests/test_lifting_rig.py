@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lifting_meshes import animal, thirds, tube
 from scipy.spatial.transform import Rotation
 
-from sp4dlib.clips import kinematic_parts, make_clip
+from sp4dlib.clips import MergeRule, kinematic_parts, make_clip
 from sp4dlib.lifting import auto_rig, extract_skeleton, part_drivers, retarget, wiggle
 from sp4dlib.lifting.motion import rest_pose, split
 from sp4dlib.rigs import Rig, Skeleton, load, save
@@ -17,7 +17,7 @@ from sp4dlib.rigs.rig import compose
 
 def recovered(rig, views=None, width=0.3):
     """A rig from another's surface and parts alone, with its motion; and the labels."""
-    parts = kinematic_parts(rig)
+    parts = kinematic_parts(rig, MergeRule(motion=0))
     if views:
         azimuths, elevations = np.arange(views) * 360 / views, np.resize([0.0, 30.0, -20.0], views)
         clip = make_clip(rig, None, [0], azimuths, elevations, 256, parts=parts)

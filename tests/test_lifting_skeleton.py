@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from lifting_meshes import animal, joined, thirds, tube, unwelded
 
-from sp4dlib.clips import kinematic_parts
+from sp4dlib.clips import MergeRule, kinematic_parts
 from sp4dlib.lifting import extract_skeleton
 from sp4dlib.rigs import Mesh
 
@@ -37,7 +37,7 @@ def test_joints_of_a_bent_tube_lie_in_its_borders():
 
 def test_skeleton_of_an_animal():
     rig = animal()
-    parts = kinematic_parts(rig)
+    parts = kinematic_parts(rig, MergeRule(motion=0))
     skeleton, joint_part = extract_skeleton(rig, parts.labels, parts.names, return_parts=True)
     true = {frozenset((k, p)) for k, p in enumerate(parts.parents) if p >= 0}
     found = {frozenset((joint_part[j], joint_part[skeleton.parents[j]])) for j in range(1, len(parts))}
@@ -99,3 +99,54 @@ def test_names_must_be_enough_and_different():
         extract_skeleton(mesh, labels, ("a", "b"))
     with pytest.raises(ValueError, match="two parts have one name: a"):
         extract_skeleton(mesh, labels, ("a", "a", "b"))
+
+
+def test_joints_lie_inside_where_the_border_is_a_strip():
+    mesh = tube(60, 32)
+    labels = thirds(mesh, 60, 32)
+    labels[(labels == 1) & (mesh.vertices[:, 1] < 0)] = 3            # the middle has a back and a belly
+    skeleton = extract_skeleton(mesh, labels, ends=False)
+    for name, point in by_name(skeleton).items():
+        assert np.hypot(*point[1:]) < 0.2, name
+
+
+def test_parts_that_meet_in_one_place_are_siblings():
+    rig = animal()
+    skeleton, parts = extract_skeleton(rig, kinematic_parts(rig).labels, return_parts=True)
+    sides = [n for n in skeleton.names if n.endswith("_left")]
+    assert sides and {n.replace("_left", "_right") for n in sides} <= set(skeleton.names)
+    joints = by_name(skeleton)
+    for name in sides:
+        left, right = joints[name], joints[name.replace("_left", "_right")]
+        assert left[0] > right[0]                                    # glTF's left is +x
+        np.testing.assert_allclose((left - right)[1:], 0, atol=0.02 * rig.size)
+    assert parts[0] >= 0
+
+
+def test_poses_move_joints_to_where_the_parts_turn():
+    mesh = tube(60, 16)
+    labels = thirds(mesh, 60, 16, 2)
+    pivot = np.array([1.62, 0.1, 0.0])                               # not in the middle of the border, at x = 1.5
+    poses = []
+    for axis in np.eye(3):
+        turn = np.eye(3) + 0.8 * np.cross(np.eye(3), -axis) + 0.4 * (np.outer(axis, axis) - np.eye(3))
+        u, _, v = np.linalg.svd(turn)
+        moved = mesh.vertices.copy()
+        moved[labels == 1] = (moved[labels == 1] - pivot) @ (u @ v).T + pivot
+        poses.append(moved + axis)
+    still = extract_skeleton(mesh, labels, ends=False).joints[1]
+    found = extract_skeleton(mesh, labels, poses=poses, ends=False).joints[1]
+    assert np.linalg.norm(found - pivot) < 0.1 * np.linalg.norm(still - pivot)
+    with pytest.raises(ValueError, match="poses must be finite"):
+        extract_skeleton(mesh, labels, poses=np.zeros((2, 5, 3)))
+
+
+def test_smallest_meshes_and_bad_ones():
+    one = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
+    for labels in ([0, 0, 0], [0, 1, 1], [2, 0, 1]):
+        skeleton = extract_skeleton(one, np.array(labels))
+        assert np.isfinite(skeleton.bind).all() and (skeleton.parents < 0).sum() == 1
+    with pytest.raises(ValueError, match="no triangles"):
+        extract_skeleton(Mesh(one.vertices, np.zeros((0, 3), int)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        extract_skeleton(Mesh(one.vertices * np.nan, one.faces), np.zeros(3, int))

@@ -7,10 +7,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from sp4dlib.model import MultiViewUNet
-from sp4dlib.model.cost import Recorder, count
+from sp4dlib.model.cost import Recorder, count, released
+from sp4dlib.model.official import RELEASES
 
 META = torch.device("meta")
-SMALL = dict(model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_resolutions=(2,), head_dim=16,
+SMALL = dict(model_channels=64, channel_mult=(1,), num_res_blocks=1, attention_resolutions=(1,), head_dim=16,
              context_dim=8, norm_groups=8, num_noise_level_channels=8, camera_channels=8)
 
 
@@ -61,8 +62,8 @@ def test_memory_that_is_freed_does_not_count_again():
 def test_a_network_counts_as_torch_counts_it_and_attention_stores_no_scores():
     with META:
         network = MultiViewUNet(**SMALL)
-        arguments = (torch.empty(1, 2, 3, 8, 32, 32), torch.empty(1), torch.empty(1, 3, 2), torch.empty(1, 2, 8),
-                     torch.empty(1, 3, 4, 32, 32))
+        arguments = (torch.empty(1, 2, 3, 8, 16, 16), torch.empty(1), torch.empty(1, 3, 2), torch.empty(1, 2, 8),
+                     torch.empty(1, 3, 4, 16, 16))
     cost = count(network, lambda: network(*arguments), arguments)
     with FlopCounterMode(display=False) as flops, torch.no_grad():
         network(*arguments)
@@ -72,6 +73,26 @@ def test_a_network_counts_as_torch_counts_it_and_attention_stores_no_scores():
     assert {operation.module for operation in cost.operations} <= {name for name, _ in network.named_modules()}
     scores = 4 * 2 * (64 // 16) * (3 * 16 * 16) ** 2                    # bytes, of the joint attention at 16²
     assert cost.peak_bytes < scores
+
+
+@pytest.mark.parametrize("kind", ["sp4d", "sv4d2_8views"])
+def test_a_released_network_and_its_clip_fit(kind):
+    network, clip = released(kind, side=8, model_channels=32, channel_mult=(1,), num_res_blocks=1, head_dim=32)
+    cost = count(network, lambda: network(**clip), clip.values())
+    release = RELEASES[kind]
+    assert isinstance(network, release.network) and cost.flops > 0
+    assert network.config.attention_mode == ("view" if kind == "sv4d2_8views" else "pixel_group")
+    assert clip["cameras"].shape[1] == release.views and clip["context"].shape[1] == release.frames
+
+
+def test_the_cost_of_modules_adds_up():
+    with META:
+        network = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6)))
+        x = torch.empty(2, 3)
+    cost = count(network, lambda: network(x))
+    assert cost.under("0").flops == 2 * 2 * 3 * 4 and cost.under("1").flops == 2 * 2 * (4 * 5 + 5 * 6)
+    assert cost.under("1").flops == cost.under("1.0").flops + cost.under("1.1").flops
+    assert cost.under("0", "1") == cost
 
 
 def test_networks_that_hold_numbers_are_refused():

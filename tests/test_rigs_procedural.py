@@ -90,6 +90,21 @@ def test_walk_loops_and_stands(animal):
     assert np.sum(down, axis=0).min() >= 2, "a walk always has two feet on the ground"
 
 
+def test_a_trot_moves_diagonal_pairs():
+    rig = quadruped(1, vertices=1000)
+    trot = rig.animation("trot")
+    assert [a.name for a in quadruped(vertices=1000).animations] == ["walk", "look"], "the default animal only walks"
+    assert trot.duration < rig.animation("walk").duration
+    posed = rig.pose(trot, np.linspace(0, trot.duration, 33))
+    assert np.abs(posed[0] - posed[-1]).max() < 1e-9 and np.abs(posed[..., 1].min(1)).max() < 0.02 * rig.size
+    names = rig.skeleton.names
+    height = {limb: posed[:, rig.weights[:, names.index(limb)] == 1, 1].min(1)
+              for limb in ("front_foot_left", "hind_foot_right", "front_foot_right", "hind_foot_left")}
+    lifts = np.corrcoef(list(height.values()))
+    assert lifts[0, 1] > 0.8 and lifts[2, 3] > 0.8, "a diagonal pair lifts together"
+    assert lifts[0, 2] < 0 and lifts[0, 3] < 0, "and the other pair in turn"
+
+
 def test_legs_keep_their_length(animal):
     """Inverse kinematics turns joints and stretches nothing."""
     world = animal.joint_transforms("walk", np.linspace(0, 1, 9))[..., :3, 3]

@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         python = make_venv(Path(folder, "venv"))
         install_torch(python)
-        call(python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[book,official,test]")
+        call(python, "-m", "pip", "install", "-q", "-e", f"{ROOT}[book,cluster,humans,official,test]")
         call(python, "-m", "pip", "check")
         frozen = subprocess.run([python, "-m", "pip", "freeze", "--exclude-editable"], capture_output=True, text=True,
                                 check=True).stdout.splitlines()

@@ -85,7 +85,7 @@ def install_packages(python: Path, keep: bool) -> None:
         constraints.parent.mkdir(exist_ok=True)
         have = installed(python, KEPT) if keep else installed(python, ("torch",))
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in have.items()))
-        call(python, "-m", "pip", "install", "-q", "-c", constraints, "-e", ".[book,official,test]")
+        call(python, "-m", "pip", "install", "-q", "-c", constraints, "-e", ".[book,cluster,humans,official,test]")
     else:
         call(python, "-m", "pip", "install", "-q", "-r", LOCK)
         call(python, "-m", "pip", "install", "-q", "--no-deps", "-e", ".")

@@ -7,7 +7,7 @@ from sp4dlib.clips.clip import Clip, Parts
 from sp4dlib.clips.config import SetConfig, parse_sources, read_config
 from sp4dlib.clips.curate import Kept, Signature, part_motion, signature
 from sp4dlib.clips.draw import ClipDraw, DrawRule, Skip, draw_clip, plan_clip, render_draw
-from sp4dlib.clips.engines import NoOpenGL, render
+from sp4dlib.clips.engines import NoOpenGL, render, render_surface
 from sp4dlib.clips.make import make_clip
 from sp4dlib.clips.merging import MergeRule, Pair
 from sp4dlib.clips.parts import MergeStep, TooManyParts, connected_pairs, kinematic_parts, merge_steps
@@ -18,7 +18,7 @@ __all__ = ["Cameras", "Clip", "ClipDraw", "DrawRule", "Entry", "Kept", "Kinemati
            "MergeRule", "MergeStep", "NoOpenGL", "Pair", "Parts", "SetConfig", "Shading", "Signature", "Skip",
            "Source", "TooManyParts", "build_set", "check_set", "connected_pairs", "draw_clip", "fit_cameras",
            "kinematic_parts", "list_entries", "make_clip", "merge_steps", "orbit_rotation", "parse_sources",
-           "part_motion", "plan_clip", "read_config", "render", "render_draw", "signature"]
+           "part_motion", "plan_clip", "read_config", "render", "render_draw", "render_surface", "signature"]
 _LAZY = ("KinematicParts", "LiveKinematicParts")        # they need torch, which nothing else here does
 
 

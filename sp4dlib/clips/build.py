@@ -24,10 +24,10 @@ import sp4dlib
 from sp4dlib.clips import farm
 from sp4dlib.clips.card import write_card
 from sp4dlib.clips.config import SetConfig
-from sp4dlib.clips.curate import Kept, Signature
+from sp4dlib.clips.curate import Signature, twins
 from sp4dlib.clips.objects import DROPPED, KEPT, Job, Made, dropped, make_object, new_report
 from sp4dlib.clips.shards import ENDING, Packed, file_hash, index_path, read_manifest, write_shard, write_whole
-from sp4dlib.clips.sources import SPLITS, Entry, list_entries
+from sp4dlib.clips.sources import SPLITS, Entry, list_entries, load_entry
 
 FORMAT = 1              # of the set's layout
 TIME_LIMIT = 900.0      # seconds for one object
@@ -67,23 +67,32 @@ def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str 
     """
     out = Path(out).absolute()
     entries, passed_over = list_entries(config.sources, config.val, config.test, config.seed)
-    plan = {"format": FORMAT, "sp4dlib": sp4dlib.__version__, "config": config.to_dict(),
-            "entries": digest(json.dumps([asdict(entry) for entry in entries]))}
+    plan = _plan(config, entries)
     if out.exists():
         return _finished(out, plan)
     work = out.with_name(out.name + ".part")
     with _claimed(work):
-        _check_plan(work, plan)
+        _check_plan(work, plan | {"places": digest("\n".join(entry.locator for entry in entries))})
         jobs = [Job(entry, config.clips, config.parts, config.per_object, config.seed) for entry in entries]
         _make_all(work, jobs, workers, ray, limit, progress)
         target = work / "set"
         target.mkdir(exist_ok=True)
-        reports = _curated(work, entries)
+        reports = _curated(work, entries, [source.name for source in config.sources])
         shards = _write_shards(work, target, reports, config)
         manifest = _write_rest(target, plan, reports, shards, passed_over)
         target.rename(out)
     shutil.rmtree(work)
     return manifest
+
+
+def _plan(config: SetConfig, entries: list[Entry]) -> dict:
+    """What decides the bytes of a set, and nothing about the machine that builds it: of paths the names alone."""
+    settings = config.to_dict()
+    for source in settings["sources"]:
+        source |= {name: Path(source[name]).name for name in ("path", "files")}
+    listed = [asdict(entry) | {"locator": Path(entry.locator).name} for entry in entries]
+    return {"format": FORMAT, "sp4dlib": sp4dlib.__version__, "config": settings,
+            "entries": digest(json.dumps(listed))}
 
 
 def digest(text: str) -> str:
@@ -142,6 +151,8 @@ def _make_all(work: Path, jobs: list[Job], workers: int, ray: str | None, limit:
     missing = [job for job in jobs if not _place(work, job.entry.key).with_suffix(".json").exists()]
     if len(missing) < len(jobs):
         log.info("%d of %d objects were made before", len(jobs) - len(missing), len(jobs))
+    if (workers > 1 or ray) and any(job.entry.kind == "human" for job in missing):
+        load_entry(next(job.entry for job in missing if job.entry.kind == "human"))     # anny fills its cache once
     counts: Counter = Counter()
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="object", smoothing=0.05,
               disable=None if progress else True) as bar:
@@ -169,17 +180,17 @@ def _store(work: Path, made: Made) -> None:
     write_whole(place.with_suffix(".json"), json.dumps(made.report))
 
 
-def _curated(work: Path, entries: list[Entry]) -> list[dict]:
+def _curated(work: Path, entries: list[Entry], sources: list[str]) -> list[dict]:
     """Reports of all objects, in the order of keys, without twins.
 
-    Of twins, the one in the test split stays, or else that in the val split, or else the first by key: what a model
-    is measured on is not taken away, and is not trained on.
+    Of twins, the one in the test split stays, or else that in the val split: what a model is measured on is not taken
+    away, and is not trained on. Then the source that is named first counts, and then the key.
     """
     reports = {entry.key: json.loads(_place(work, entry.key).with_suffix(".json").read_text(encoding="utf-8"))
                for entry in entries}
     files: dict[str, str] = {}
-    kept = Kept()
-    for entry in sorted(entries, key=lambda entry: (-SPLITS.index(entry.split), entry.key)):
+    clips, signatures = [], []
+    for entry in sorted(entries, key=lambda e: (-SPLITS.index(e.split), sources.index(e.source), e.key)):
         report = reports[entry.key]
         if report["status"] != KEPT:
             continue
@@ -187,15 +198,18 @@ def _curated(work: Path, entries: list[Entry]) -> list[dict]:
         if twin != entry.key:
             reports[entry.key] = dropped(report, "same file", f"it is the file of {twin}").report | {"clips": []}
             continue
+        clips += [clip for clip in report["clips"] if clip["status"] == KEPT]
         with np.load(_place(work, entry.key).with_suffix(".npz")) as arrays:
-            places, colors = arrays["places"], arrays["colors"]
-        clips = [clip for clip in report["clips"] if clip["status"] == KEPT]
-        for clip, place, color in zip(clips, places, colors):
-            twin = kept.add(clip["key"], Signature(place, color))
-            if twin is not None:
-                clip |= {"status": DROPPED, "reason": "near-duplicate", "detail": f"nearly the same as {twin}"}
-        if all(clip["status"] == DROPPED for clip in report["clips"]):
-            reports[entry.key] = dropped(report, "near-duplicate", clips[0]["detail"]).report
+            signatures += [Signature(*pair) for pair in zip(arrays["places"], arrays["colors"])]
+    for clip, twin in zip(clips, twins(signatures)):
+        if twin >= 0:
+            clip |= {"status": DROPPED, "reason": "near-duplicate",
+                     "detail": f"nearly the same as {clips[twin]['key']}"}
+    for entry in entries:
+        report = reports[entry.key]
+        if report["status"] == KEPT and all(clip["status"] == DROPPED for clip in report["clips"]):
+            why = next(clip["detail"] for clip in report["clips"] if clip["reason"] == "near-duplicate")
+            reports[entry.key] = dropped(report, "near-duplicate", why).report
     return [reports[entry.key] for entry in entries]
 
 
@@ -257,6 +271,11 @@ def _write_rest(target: Path, plan: dict, reports: list[dict], shards: list[dict
     return manifest
 
 
+def reports_of(root: str | Path) -> list[dict]:
+    """What a build says of each object of a set, kept or not, in the order of keys."""
+    return json.loads((Path(root) / "report.json").read_text(encoding="utf-8"))["objects"]
+
+
 def summarize(reports: list[dict], passed_over: dict[str, Counter]) -> dict:
     """Counts of objects and clips, kept and dropped, by split, source and reason."""
     kept = [report for report in reports if report["status"] == KEPT]
@@ -265,6 +284,7 @@ def summarize(reports: list[dict], passed_over: dict[str, Counter]) -> dict:
            "clips_kept": sum(clip["status"] == KEPT for report in kept for clip in report["clips"]),
            "objects_dropped": _counted(report["reason"] for report in reports if report["status"] == DROPPED),
            "clips_dropped": _counted(clip["reason"] for clip in clips if clip["status"] == DROPPED),
+           "renderers": _counted(report["renderer"] for report in kept),
            "passed_over": {name: dict(sorted(counts.items())) for name, counts in passed_over.items() if counts},
            "splits": {}, "sources": {}}
     for table, field in (("splits", "split"), ("sources", "source")):

@@ -54,7 +54,9 @@ def write_card(config: dict, summary: dict, reports: list[dict], shards: list[di
         [_source_row(name, entry, [r for r in kept if r["source"] == name])
          for name, entry in summary["sources"].items()]), "",
         "Parts are counted for each object. Motion is how far the part that moves most strays from its usual place, "
-        "in object sizes, for each clip.", "", "## Splits", "",
+        "in object sizes, for each clip. Drawn by "
+        + ", ".join(f"{name} ({count} objects)" for name, count in summary["renderers"].items())
+        + ". `manifest.json` holds the configuration that rebuilds the set.", "", "## Splits", "",
         *_table(("split", "objects", "clips", "families"),
                 [(name, entry["objects_kept"], entry["clips_kept"], families[name])
                  for name, entry in summary["splits"].items()]),

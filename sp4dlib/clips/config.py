@@ -11,6 +11,7 @@ from pathlib import Path
 from sp4dlib.clips.annotations import TABLES
 from sp4dlib.clips.draw import DrawRule
 from sp4dlib.clips.merging import MergeRule
+from sp4dlib.clips.shards import MOST_PARTS
 from sp4dlib.clips.sources import SPLITS, SUFFIXES, Source
 
 
@@ -51,6 +52,9 @@ class SetConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} is a whole number of at least {low}; got {value!r}")
+        if self.parts.max_parts > MOST_PARTS:
+            raise ValueError(f"ids are stored in 8 bits: parts.max_parts is at most {MOST_PARTS}; got "
+                             f"{self.parts.max_parts}")
         if max(self.clips.frames, self.clips.views) > 100:
             raise ValueError(f"at most 100 frames and 100 views fit the names of a clip's files; got "
                              f"{self.clips.frames} and {self.clips.views}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from sp4dlib.rigs.rig import Animation, Rig
 
 CELLS = 8               # of a side of the box in which a signature counts surface
 MOMENTS = 4             # of an animation that a signature looks at
+LIKENESS = 0.995        # of surface and motion, above which two things may be the same
+COLOR = 5.0             # units of CIELAB, below which they are
 
 
 def part_motion(vertices: np.ndarray, faces: np.ndarray, parts: Parts, size: float) -> float:
@@ -87,6 +90,36 @@ def _spread(place: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.maximum(out, 0)
 
 
+def twins(signatures: Sequence[Signature], likeness: float = LIKENESS, color: float = COLOR,
+          block: int = 512) -> list[int]:
+    """What :class:`Kept` decides of many signatures in their order, at the speed of matrix products.
+
+    Parameters
+    ----------
+    signatures : sequence of Signature
+    likeness, color : float
+        As for :class:`Kept`.
+    block : int
+        Signatures that are compared at once: bounds memory, not results.
+
+    Returns
+    -------
+    list of int
+        For each the number of its twin among those kept before it; -1 for those that are kept.
+    """
+    out = np.full(len(signatures), -1)
+    places = np.stack([each.places for each in signatures]) if signatures else np.zeros((0, 1))
+    for start in range(0, len(out), block):
+        alike = places[start:start + block] @ places[:start + block].T
+        for number, row in enumerate(alike, start):
+            others = np.flatnonzero((row[:number] > likeness) & (out[:number] < 0))
+            for other in others[np.argsort(-row[others], kind="stable")]:
+                if color_distance(signatures[other].colors, signatures[number].colors) < color:
+                    out[number] = other
+                    break
+    return out.tolist()
+
+
 class Kept:
     """Signatures of what a data set holds.
 
@@ -98,7 +131,7 @@ class Kept:
         If the colours also differ by less than this, in units of CIELAB: the same animal in another coat stays.
     """
 
-    def __init__(self, likeness: float = 0.985, color: float = 5.0) -> None:
+    def __init__(self, likeness: float = LIKENESS, color: float = COLOR) -> None:
         self.likeness, self.color = likeness, color
         self.names: list[str] = []
         self._places = np.zeros((0, MOMENTS * CELLS**3), np.float32)

@@ -20,6 +20,8 @@ class Group:
         First and last + 1 of :attr:`Drawable.faces`: the scene's triangles, for colour, and their pieces of one
         label, for ids.
     texture : ndarray of uint8, shape (h, w, 4), or None
+    wrap : tuple of 2 str
+        What the texture shows outside [0, 1], as in :class:`~sp4dlib.rigs.rig.Material`.
     cutoff : float or None
         Alpha under which there is a hole.
     one_sided : bool
@@ -28,6 +30,7 @@ class Group:
     whole: tuple[int, int]
     pieces: tuple[int, int]
     texture: np.ndarray | None
+    wrap: tuple[str, str]
     cutoff: float | None
     one_sided: bool
 
@@ -83,14 +86,15 @@ def cut(scene: Scene) -> Drawable:
 
 
 def _looks(scene: Scene) -> tuple[np.ndarray, list[tuple]]:
-    """Group of each face, (F,), and of each group the texture, the cutoff and whether it is one-sided."""
+    """Group of each face, (F,), and of each group the texture, its wrap, the cutoff and whether it is one-sided."""
     kinds, kind = np.unique(2 * scene.face_material + scene.one_sided, return_inverse=True)
     looks: dict[tuple, tuple] = {}
     keys = []
     for number, one_sided in zip(*np.divmod(kinds, 2)):
         material = scene.materials[number]
         texture = None if scene.uv is None else material.texture
-        keys.append((id(texture), cutoff(material), bool(one_sided)))
+        keys.append((id(texture), material.wrap if texture is not None else ("REPEAT",) * 2, cutoff(material),
+                     bool(one_sided)))
         looks[keys[-1]] = (texture, *keys[-1][1:])
     names = list(looks)
     return np.array([names.index(key) for key in keys])[kind.ravel()], list(looks.values())

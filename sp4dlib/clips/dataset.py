@@ -15,7 +15,6 @@ gives the same windows.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sp4dlib.clips.build import reports_of
 from sp4dlib.clips.clip import Clip, Parts
 from sp4dlib.clips.draw import DRAWS, DrawRule, Skip, draw_clip
 from sp4dlib.clips.merging import RULE, MergeRule
@@ -226,6 +226,5 @@ class LiveKinematicParts(_Epochs):
 
 def kept_entries(root: str | Path, entries: Sequence[Entry]) -> list[Entry]:
     """Those of some entries that a build of them has kept, with the splits it gave them: for drawing while training."""
-    report = json.loads((Path(root) / "report.json").read_text(encoding="utf-8"))
-    kept = {each["key"]: each["split"] for each in report["objects"] if each["status"] == "kept"}
+    kept = {each["key"]: each["split"] for each in reports_of(root) if each["status"] == "kept"}
     return [replace(entry, split=kept[entry.key]) for entry in entries if entry.key in kept]

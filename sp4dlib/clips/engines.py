@@ -14,7 +14,7 @@ from sp4dlib.rigs.rig import Appearance
 
 ENGINES = ("auto", "gl", "embree")
 BACKGROUND = -1
-LARGEST = 8192                # pixels of an image side that every OpenGL 4 driver can draw
+LARGEST = 4096                # pixels of an image side; colour is drawn at twice that
 CHUNK = 32                    # frames that are shaded and uploaded at once: bounds memory, not results
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def render(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, cameras:
         If ``gl`` was asked for and cannot be had.
     """
     vertices, faces, labels = _checked(vertices, faces, labels, cameras, appearance)
-    draw = _engine(engine)
+    draw = _engine(engine).draw
     frames, size = len(vertices), cameras.size
     rgb = np.empty((frames, len(cameras), size, size, 3), np.uint8)
     ids = np.empty((frames, len(cameras), size, size), np.int16)
@@ -77,6 +77,30 @@ def render(vertices: np.ndarray, faces: np.ndarray, labels: np.ndarray, cameras:
         scene = make_scene(vertices[chunk], faces, labels, cameras, appearance, shading or Shading(), rest)
         draw(scene, cameras, rgb[chunk], ids[chunk])
     return rgb, ids
+
+
+def render_surface(vertices: np.ndarray, faces: np.ndarray, cameras: Cameras, appearance: Appearance | None = None, *,
+                   rest: np.ndarray | None = None, engine: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+    """Depth and normals of the surface whose ids :func:`render` gives; arguments and errors as there.
+
+    Returns
+    -------
+    depth : ndarray of float32, shape (T, V, H, W)
+        Distance along the camera's axis, in unit-cube lengths, at the pixel's centre; infinite at the background.
+    normals : ndarray of float32, shape (T, V, H, W, 3)
+        Unit vectors in the view's axes (x right, y up, z towards the camera), smooth where shading is smooth, on the
+        side that is seen; zero at the background.
+    """
+    labels = np.zeros(np.shape(vertices)[1] if np.ndim(vertices) == 3 else 0, np.int64)
+    vertices, faces, labels = _checked(vertices, faces, labels, cameras, appearance)
+    draw = _engine(engine).draw_surface
+    surface = np.empty((len(vertices), len(cameras), cameras.size, cameras.size, 4), np.float32)
+    rest = vertices[0] if rest is None else np.asarray(rest, np.float64)
+    for start in range(0, len(vertices), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        draw(make_scene(vertices[chunk], faces, labels, cameras, appearance, Shading(), rest), cameras, surface[chunk])
+    depth = np.where(surface[..., 3] > 0, surface[..., 3], np.float32(np.inf))
+    return depth, np.ascontiguousarray(surface[..., :3])
 
 
 def _checked(vertices, faces, labels, cameras, appearance):
@@ -111,7 +135,7 @@ def _checked(vertices, faces, labels, cameras, appearance):
 
 
 def _engine(name: str):
-    """The drawing function of an engine; imports it only when it is wanted."""
+    """The module of an engine, imported only when it is wanted."""
     forced = os.environ.get("SP4D_RENDERER")
     if forced:
         if forced not in ENGINES[1:]:
@@ -124,14 +148,14 @@ def _engine(name: str):
 
         try:
             gl.device()
-            return gl.draw
+            return gl
         except NoOpenGL as error:
             if name == "gl":
                 raise
             _log_fallback(str(error))
     from sp4dlib.clips import rays
 
-    return rays.draw
+    return rays
 
 
 @lru_cache

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 HARD = 1.5      # times the limit: what does not stop by itself is stopped with its process
 
 
-class OutOfTime(Exception):
-    """A job that was stopped by its time limit."""
+class OutOfTime(BaseException):
+    """A job that was stopped by its time limit; no Exception, so that no code takes it for a mistake of its own."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,9 @@ def _on_ray(function, jobs, address: str, workers: int, limit: float | None) -> 
         raise ImportError("a cluster needs Ray: pip install ray, here and on its machines") from error
     started = not ray.is_initialized()
     if started:
-        ray.init(address=None if address == "local" else address, num_cpus=workers or None if address == "local"
-                 else None, log_to_driver=False, include_dashboard=False if address == "local" else None)
+        options = {"num_cpus": workers or None, "include_dashboard": False} if address == "local" else \
+            {"address": address}
+        ray.init(log_to_driver=False, **options)
     # One retry: a machine may leave the cluster. What an object does to its process, it does twice.
     task = ray.remote(max_retries=1)(_timed)
     shared = ray.put(function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sp4dlib.rigs.rig import Appearance
+from sp4dlib.rigs.rig import Appearance, Material
 
 LEVELS = (np.arange(16) + 0.5) / 16     # quantiles that stand for a distribution of colours
 # Where a texture is read in each triangle, as shares of its corners.
@@ -29,17 +29,17 @@ def face_colors(faces: np.ndarray, appearance: Appearance | None) -> np.ndarray:
 
     if appearance is None:
         return np.tile([50.0, 0, 0], (len(faces), len(SPOTS), 1))
-    factors = np.array([material.base_color[:3] for material in appearance.materials])
-    linear = np.repeat(factors[appearance.face_material][:, None], len(SPOTS), axis=1)              # (F, 4, 3)
+    factors = np.array([material.base_color[:3] for material in appearance.materials], np.float64)
+    base = np.repeat(factors[appearance.face_material][:, None], len(SPOTS), axis=1)                # (F, 4, 3)
     if appearance.vertex_colors is not None:
-        linear = linear * np.einsum("sk,fkc->fsc", SPOTS, appearance.vertex_colors[faces][..., :3])
+        base = base * np.einsum("sk,fkc->fsc", SPOTS, appearance.vertex_colors[faces][..., :3])
     if appearance.uv is not None:
         uv = np.einsum("sk,fkc->fsc", SPOTS, np.nan_to_num(appearance.uv)[faces])
         for number, material in enumerate(appearance.materials):
             chosen = np.flatnonzero(appearance.face_material == number) if material.texture is not None else ()
             if len(chosen):
-                linear[chosen] *= _texels(material.texture, uv[chosen])
-    return rgb2lab(srgb(linear))
+                base[chosen] *= _texels(material, uv[chosen])
+    return rgb2lab(srgb(base))
 
 
 def srgb(linear: np.ndarray) -> np.ndarray:
@@ -77,9 +77,19 @@ def color_distance(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.linalg.norm(np.abs(one - two).mean(0)))
 
 
-def _texels(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Linear colours (..., 3) of the nearest texels at wrapped ``uv`` (..., 2)."""
-    height, width = texture.shape[:2]
-    column = np.floor(uv[..., 0] * width).astype(np.int64) % width
-    row = np.floor(uv[..., 1] * height).astype(np.int64) % height
-    return linear(np.arange(256) / 255)[texture[row, column, :3]]
+def wrapped(index: np.ndarray, count: int, way: str) -> np.ndarray:
+    """Texel that stands at any whole number along a side of ``count`` texels, for a wrap of a material."""
+    if way == "REPEAT":
+        return index % count
+    if way == "CLAMP":
+        return np.clip(index, 0, count - 1)
+    index = index % (2 * count)
+    return np.minimum(index, 2 * count - 1 - index)
+
+
+def _texels(material: Material, uv: np.ndarray) -> np.ndarray:
+    """Linear colours (..., 3) of the nearest texels at ``uv`` (..., 2)."""
+    height, width = material.texture.shape[:2]
+    column = wrapped(np.floor(uv[..., 0] * width).astype(np.int64), width, material.wrap[0])
+    row = wrapped(np.floor(uv[..., 1] * height).astype(np.int64), height, material.wrap[1])
+    return linear(np.arange(256) / 255)[material.texture[row, column, :3]]

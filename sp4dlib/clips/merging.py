@@ -38,9 +38,9 @@ class MergeRule:
         An object with more parts is refused.
     """
 
-    motion: float = 0.01
-    appearance: float = 20.0
-    swing: float = 15.0
+    motion: float = 0.015
+    appearance: float = 14.0
+    swing: float = 12.5
     frames: int = 16
     min_share: float = 0.01
     max_parts: int = 100

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from sp4dlib.clips.curate import Signature, signature
 from sp4dlib.clips.draw import ClipDraw, DrawRule, Skip, plan_clip, render_draw
-from sp4dlib.clips.farm import OutOfTime
+from sp4dlib.clips.engines import NoOpenGL
 from sp4dlib.clips.merging import MergeRule
 from sp4dlib.clips.parts import TooManyParts, kinematic_parts
 from sp4dlib.clips.shards import Packed, pack_clip
@@ -21,6 +23,7 @@ from sp4dlib.rigs import Rig, RigError
 
 KEPT, DROPPED = "kept", "dropped"
 MOST_NOTES = 20
+OF_THE_OBJECT = ("one part", "unanimated")      # reasons that no other animation can change
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,12 @@ def make_object(job: Job) -> Made:
     with collected_warnings(report["notes"]):
         try:
             rig, report["sha256"] = load_entry(job.entry)
-            report["notes"] += [note for note in rig.notes if note not in report["notes"]]
+            report["notes"] += [note for note in rig.notes if not any(old.endswith(note) for old in report["notes"])]
             return _make(job, rig, report)
         except RigError as error:
-            return dropped(report, "unreadable", str(error))
+            return dropped(report, "unreadable", str(error).replace(f"{Path(job.entry.locator).parent}/", ""))
         except TooManyParts as error:
             return dropped(report, "too many parts", str(error))
-        except OutOfTime:
-            raise
         except MemoryError:
             return dropped(report, "unreadable", "it needs more memory than there is")
         except Exception as error:          # one object of many must not end the work; its report says where it failed
@@ -112,7 +113,7 @@ def generator_of(seed: int, key: str, number: int = 0) -> np.random.Generator:
 def _make(job: Job, rig: Rig, report: dict) -> Made:
     parts = kinematic_parts(rig, job.parts)
     report |= {"vertices": len(rig.vertices), "triangles": len(rig.faces), "joints": len(rig.skeleton),
-               "parts": len(parts), "animations": len(rig.animations)}
+               "parts": len(parts), "animations": len(rig.animations), "renderer": renderer()}
     key = job.entry.key
     order = generator_of(job.seed, key).permutation(len(rig.animations))
     clips, signatures, first = [], [], None
@@ -125,9 +126,10 @@ def _make(job: Job, rig: Rig, report: dict) -> Made:
         clip = draw if isinstance(draw, Skip) else render_draw(rig, draw, job.clips, parts=parts)
         if isinstance(clip, Skip):
             first = first or clip
-            if animation is not None:
-                report["clips"].append({"animation": rig.animations[animation].name, "status": DROPPED,
-                                        "reason": clip.reason, "detail": clip.detail})
+            if clip.reason in OF_THE_OBJECT:
+                break
+            report["clips"].append({"animation": rig.animations[animation].name, "status": DROPPED,
+                                    "reason": clip.reason, "detail": clip.detail})
             continue
         packed = pack_clip(clip, f"{key}/{len(clips):02d}", _about(job.entry, rig, draw))
         report["clips"].append({"animation": rig.animations[draw.animation].name, "status": KEPT, "reason": "",
@@ -144,6 +146,18 @@ def _about(entry: Entry, rig: Rig, draw: ClipDraw) -> dict:
     """What the JSON file of a clip says besides the clip itself."""
     return {"object": entry.key, "family": entry.family, "split": entry.split, "licence": entry.licence,
             "origin": entry.origin, "animation": rig.animations[draw.animation].name, "draw": draw.record()}
+
+
+def renderer() -> str:
+    """What draws here: the name of the OpenGL renderer, or embree. Pictures by two of them differ in a few pixels."""
+    if os.environ.get("SP4D_RENDERER") != "embree":
+        from sp4dlib.clips import gl
+
+        try:
+            return gl.device().context.info["GL_RENDERER"]
+        except NoOpenGL:
+            pass
+    return "embree"
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sp4dlib.clips.cameras import Cameras
-from sp4dlib.clips.looks import linear, srgb
+from sp4dlib.clips.looks import linear, srgb, wrapped
 from sp4dlib.clips.scene import Scene, cutoff
 
-# Column and row of a pixel's four samples, the rotated grid that graphics hardware uses for 4x multisampling.
-SAMPLES = ((0.375, 0.125), (0.875, 0.375), (0.125, 0.625), (0.625, 0.875))
+SAMPLES = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))     # column and row of a pixel's four samples
 STEP = 1e-5                   # past a hole, a ray goes on from here: a share of the way and a length
 
 
@@ -37,12 +36,13 @@ class Hits:
 
 @dataclass(frozen=True)
 class Texture:
-    """A texture as levels of halved size: linear RGBA, each (h, w, 4)."""
+    """A texture as levels of halved size, linear RGBA, each (h, w, 4); and its wrap."""
 
     levels: tuple[np.ndarray, ...]
+    wrap: tuple[str, str]
 
     def at(self, uv: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """Bilinear samples (R, 4) at wrapped ``uv`` (R, 2) of the nearest ``level`` (R,)."""
+        """Bilinear samples (R, 4) at ``uv`` (R, 2) of the nearest ``level`` (R,)."""
         out = np.empty((len(uv), 4))
         level = np.clip(np.rint(level), 0, len(self.levels) - 1)
         for number in np.unique(level).astype(int):
@@ -51,7 +51,8 @@ class Texture:
             place = uv[chosen] * size - 0.5
             low = np.floor(place).astype(np.int64)
             u, v = np.moveaxis(place - low, 1, 0)[..., None]
-            (x0, y0), (x1, y1) = (low % size).T, ((low + 1) % size).T
+            (x0, y0), (x1, y1) = ([wrapped(corner[:, k], size[k], self.wrap[k]) for k in (0, 1)]
+                                  for corner in (low, low + 1))
             out[chosen] = ((1 - v) * ((1 - u) * image[y0, x0] + u * image[y0, x1])
                            + v * ((1 - u) * image[y1, x0] + u * image[y1, x1]))
         return out
@@ -59,15 +60,10 @@ class Texture:
 
 def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> None:
     """Fill ``rgb`` (T, V, H, W, 3) and ``ids`` (T, V, H, W) with pictures of ``scene``."""
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
-
-    textures = {id(m.texture): _levels(m.texture) for m in scene.materials if m.texture is not None
-                and scene.uv is not None}
+    textures = _textures(scene)
     rgb[:], ids[:] = 255, -1
     for t, positions in enumerate(scene.positions):
-        tree = EmbreeScene()
-        TriangleMesh(tree, np.ascontiguousarray(positions), np.ascontiguousarray(scene.faces))
+        tree = _tree(scene, positions)
         light = _light(scene, scene.normals[t])
         for view in range(len(cameras)):
             rows, columns, pixels = _covered(cameras, view, positions)
@@ -83,6 +79,34 @@ def draw(scene: Scene, cameras: Cameras, rgb: np.ndarray, ids: np.ndarray) -> No
                 sample[hits.ray] = _shade(scene, textures, light, detail, hits)
                 total += sample
             rgb[t, view, rows, columns] = np.rint(total * (255 / len(SAMPLES)))
+
+
+def draw_surface(scene: Scene, cameras: Cameras, surface: np.ndarray) -> None:
+    """Fill ``surface`` (T, V, H, W, 4) with normals in camera axes and depth; zeros are background."""
+    textures = _textures(scene)
+    surface[:] = 0
+    for t, positions in enumerate(scene.positions):
+        tree = _tree(scene, positions)
+        for view in range(len(cameras)):
+            rows, columns, _ = _covered(cameras, view, positions)
+            hits = _cast(tree, scene, textures, *_rays(cameras, view, columns + 0.5, rows + 0.5))
+            corners, rotation = scene.faces[hits.face], cameras.rotation(view)
+            normals = np.einsum("rk,rkc->rc", hits.share, scene.normals[t][corners]) @ rotation.T
+            normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+            normals[~hits.front] *= -1
+            points = np.einsum("rk,rkc->rc", hits.share, positions[corners])
+            at = t, view, rows[hits.ray], columns[hits.ray]
+            surface[at] = np.c_[normals, cameras.distance - points @ rotation[2]]
+
+
+def _tree(scene: Scene, positions: np.ndarray):
+    """The triangles of one frame, ready for rays."""
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
+
+    tree = EmbreeScene()
+    TriangleMesh(tree, np.ascontiguousarray(positions), np.ascontiguousarray(scene.faces))
+    return tree
 
 
 def _light(scene: Scene, normals: np.ndarray) -> np.ndarray:
@@ -141,9 +165,9 @@ def _holes(scene: Scene, textures: dict, hits: Hits) -> np.ndarray:
         if len(chosen):
             corners, share = scene.faces[hits.face[chosen]], hits.share[chosen]
             alpha = material.base_color[3] * np.einsum("rk,rk->r", share, scene.colors[corners, 3])
-            if id(material.texture) in textures:
+            if number in textures:
                 uv = np.einsum("rk,rkc->rc", share, scene.uv[corners])
-                alpha *= textures[id(material.texture)].at(uv, np.zeros(len(uv)))[:, 3]
+                alpha *= textures[number].at(uv, np.zeros(len(uv)))[:, 3]
             holes[chosen] = alpha < limit
     return holes
 
@@ -156,7 +180,10 @@ def _labels(scene: Scene, hits: Hits) -> np.ndarray:
 
 
 def _detail(scene: Scene, pixels: np.ndarray) -> np.ndarray:
-    """Binary logarithm of the texture's width per pixel on each face, for a texture of width and height 1."""
+    """Binary logarithm of the texture's width per pixel on each face, for a texture of width and height 1.
+
+    Samples lie half a pixel apart, so textures are read one level finer.
+    """
     if scene.uv is None:
         return np.zeros(len(scene.faces))
 
@@ -175,19 +202,31 @@ def _shade(scene: Scene, textures: dict, light: np.ndarray, detail: np.ndarray, 
     seen = light[(~hits.front).astype(int)[:, None], corners]                       # (R, 3)
     base = factors[number][:, None] * scene.colors[corners, :3] * seen[..., None]   # (R, corner, channel)
     plain = np.einsum("rk,rkc->rc", hits.share, srgb(base))
-    for m, material in enumerate(scene.materials):
-        texture = textures.get(id(material.texture))
+    for m in range(len(scene.materials)):
+        texture = textures.get(m)
         chosen = np.flatnonzero(number == m) if texture is not None else ()
         if len(chosen):
             share = hits.share[chosen]
             uv = np.einsum("rk,rkc->rc", share, scene.uv[corners[chosen]])
-            level = detail[hits.face[chosen]] + 0.5 * np.log2(np.prod(texture.levels[0].shape[:2]))
+            level = detail[hits.face[chosen]] - 1 + 0.5 * np.log2(np.prod(texture.levels[0].shape[:2]))
             texel = texture.at(uv, level)[:, :3]
             plain[chosen] = srgb(np.einsum("rk,rkc->rc", share, base[chosen]) * texel)
     return plain
 
 
-def _levels(image: np.ndarray) -> Texture:
+def _textures(scene: Scene) -> dict[int, Texture]:
+    """Textures by number of the material; materials that share an image share its levels."""
+    levels: dict[int, tuple] = {}
+    out = {}
+    for number, material in enumerate(scene.materials):
+        if material.texture is not None and scene.uv is not None:
+            image = id(material.texture)
+            levels[image] = levels.get(image) or _levels(material.texture)
+            out[number] = Texture(levels[image], material.wrap)
+    return out
+
+
+def _levels(image: np.ndarray) -> tuple[np.ndarray, ...]:
     """The levels of an sRGB image (h, w, 4) of uint8, each the mean of 2 x 2 texels of the last."""
     values = np.arange(256) / 255
     level = np.stack([linear(values)[image[..., c]] if c < 3 else values[image[..., c]] for c in range(4)],
@@ -198,4 +237,4 @@ def _levels(image: np.ndarray) -> Texture:
         high, wide = (2 if side > 1 else 1 for side in level.shape[:2])
         level = level.reshape(level.shape[0] // high, high, level.shape[1] // wide, wide, 4).mean((1, 3))
         levels.append(level)
-    return Texture(tuple(levels))
+    return tuple(levels)

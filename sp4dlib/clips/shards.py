@@ -21,8 +21,10 @@ import hashlib
 import io
 import json
 import os
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,12 +116,27 @@ def member_offsets(sizes: np.ndarray) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """PNG file of a uint8 image (H, W) or (H, W, 3); level 1 is twice as fast as the usual 6, and little larger."""
-    from PIL import Image
+    """PNG file of a uint8 image (H, W) or (H, W, 3).
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "png", compress_level=1 if image.ndim == 3 else 4)
-    return buffer.getvalue()
+    Each row of a colour image is stored as the difference from the row above (PNG's filter 2), ids as they are, and
+    only runs of equal bytes are looked for. On drawn pictures that is three times as fast as Pillow's fastest level,
+    which tries five filters for each row, and the files are smaller.
+    """
+    height, width = image.shape[:2]
+    rows = image.reshape(height, -1)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0], filtered[:, 1:] = 0, rows
+    if image.ndim == 3:
+        filtered[:, 0] = 2
+        np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    squeeze = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0 if image.ndim == 2 else 2, 0, 0, 0)
+    data = squeeze.compress(filtered.tobytes()) + squeeze.flush()
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def decode_png(content: bytes) -> np.ndarray:
@@ -164,9 +181,12 @@ class Index:
 
     @classmethod
     def load(cls, path: Path) -> Index:
-        """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["keys"], file["starts"], file["sizes"], int(file["views"]))
+        """Read what :meth:`save` wrote; ValueError if it cannot be."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["keys"], file["starts"], file["sizes"], int(file["views"]))
+        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def index_path(shard: Path) -> Path:

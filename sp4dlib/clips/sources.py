@@ -6,6 +6,7 @@ Every source becomes a list of :class:`Entry`: what to load, under which key and
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Source:
     count : int
         ``procedural``: of each family; ``humans``: in all.
     splits : dict
-        Split of named families, instead of the one that their hash gives.
+        Split of named families, with or without the source's name before them, instead of what their hash gives.
     """
 
     kind: str
@@ -147,7 +148,7 @@ def list_entries(sources: Sequence[Source], val: float = 0.05, test: float = 0.0
     passed_over = {}
     for source in sources:
         def split(family: str, own=source.splits) -> str:
-            return own.get(family.rsplit(":", 1)[-1]) or split_of(family, val, test, seed)
+            return own.get(family) or own.get(family.split(":", 1)[-1]) or split_of(family, val, test, seed)
 
         found, passed_over[source.name] = _LISTERS[source.kind](source, split)
         if not found:
@@ -251,6 +252,9 @@ def _procedural(source: Source, split) -> tuple[list[Entry], Counter]:
 
 
 def _humans(source: Source, split) -> tuple[list[Entry], Counter]:
+    if importlib.util.find_spec("anny") is None:
+        raise ImportError(f"source {source.name} needs the body model anny: pip install 'sp4dlib[humans]', or leave "
+                          "the source out")
     # One template, one skeleton: all humans are one family.
     family = f"{source.name}:human"
     entries = [Entry(f"{source.name}/{seed:05d}", source.name, "human", "human", family, split(family), "CC0-1.0",

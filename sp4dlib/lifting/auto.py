@@ -21,13 +21,14 @@ def auto_rig(mesh, parts=None, cameras: Cameras | None = None, *, labels=None, v
     ----------
     mesh : object with ``vertices`` (N, 3) and ``faces`` (F, 3)
         A :class:`Rig` lends its appearance and name; its skeleton and weights are not looked at.
-    parts : array_like of int, shape (T, V, H, W), optional
-        Part ids, -1 = background; needs ``cameras``.
+    parts : array_like, shape (T, V, H, W) of int or (T, V, H, W, 3) of uint8, optional
+        Part ids, -1 = background, or part colours on white; needs ``cameras``.
     cameras : Cameras, optional
     labels : array_like of int, shape (N,), optional
         Part of each vertex, instead of part maps.
     vertices : array_like, shape (T, N, 3), optional
-        Vertices of each frame of ``parts``; default the mesh's own. The rig's bind pose is the mesh's own.
+        Vertices of each frame of ``parts``, or known poses beside ``labels``; default the mesh's own. Two or more also
+        place the joints. The rig's bind pose is the mesh's own.
     names : sequence of str, optional
         Name of each part id; default ``part_<id>``.
     appearance : Appearance, optional
@@ -52,7 +53,8 @@ def auto_rig(mesh, parts=None, cameras: Cameras | None = None, *, labels=None, v
         if cameras is None:
             raise ValueError("part maps need the cameras that they were seen by")
         labels = vertex_labels(mesh, parts, cameras, vertices)
-    skeleton, joint_part = extract_skeleton(mesh, labels, names, return_parts=True)
+    poses = vertices if vertices is not None and len(vertices) > 1 else None
+    skeleton, joint_part = extract_skeleton(mesh, labels, names, poses=poses, return_parts=True)
     columns = harmonic_weights(mesh, labels, width, max_influences=max_influences)
     weights = np.zeros((len(columns), len(skeleton)))
     real = joint_part >= 0

@@ -8,38 +8,51 @@ takes no value beyond those on its border, so it is constant on each piece, and 
 blending at all. :func:`literal_harmonic_weights` solves that problem, for whoever wants to see it.
 
 :func:`harmonic_weights` prescribes the same values where they are certain, in the cores of the parts, and leaves a
-band round each border free. The band is as wide as a share of the limb's thickness there, for that is how far the
-flesh round a joint gives.
+band round each border free. How wide the band is, is the one thing that matters (:mod:`sp4dlib.lifting.band`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.sparse import diags
 
-from sp4dlib.lifting.linear import cotangent_laplacian, laplacian, lifted, solve
+from sp4dlib.lifting.band import Band, band, band_widths
+from sp4dlib.lifting.linear import cotangent_laplacian, factorize, laplacian, lifted, solve
 from sp4dlib.lifting.surface import Borders, Surface, check_labels, part_borders, weld
 
-WIDTH = 0.3         # half the band over the border's radius; of 0.1 to 0.5 the best mean over 38 train and val rigs
+WIDTH = None        # estimated from the shape
+STEPS = 2           # implicit steps of the heat flow: more bring the profile nearer to a Gaussian's, and cost as much
+CORE = 2.0          # in half-widths; beyond it the flow would bring less than FADE
+RAMP = 0.45         # half-width of the pinned methods' band over the estimate, which is made for the heat's long tails
+FADE = 0.05         # weights below it fade out, below half of it vanish
+METHODS = ("heat", "harmonic", "biharmonic")
 
 
-def harmonic_weights(mesh, labels, width=WIDTH, *, max_influences: int | None = 4,
+def harmonic_weights(mesh, labels, width=WIDTH, *, method: str = "heat", max_influences: int | None = 4,
                      parts: int | None = None) -> np.ndarray:
-    """Skinning weights of the parts, harmonic in a free band round their borders.
+    """Skinning weights of the parts: labels in the parts' cores, a blend in a free band round their borders.
 
-    With ``r`` the radius of the nearest border loop of the vertex's own part and ``d`` the distance to it, a vertex
-    with ``d >= width * r`` is core and keeps its label. Elsewhere ``Laplace w_p = 0`` with ``w_p = [label is p]`` on
-    the cores, for all parts from one factorisation. The Laplacian is the tufted one, so that open, non-manifold and
-    degenerate meshes do, and every row is non-negative and sums to 1.
+    Each border has a half-width ``h`` (:func:`sp4dlib.lifting.band.band_widths`, or ``width`` radii of its loop).
+    With d the distance to the nearest border of the vertex's own part, all parts are solved for at once:
+
+    * ``"heat"``: the labels diffuse, ``(L + 2 M / l^2) w' = 2 M / l^2 w``, twice, with ``l = h / 2`` and vertices
+      at ``d >= 2 h`` pinned. Weights fall off like artists' do, fast at the border and slowly away from it, and parts
+      shorter than a band blend with those beyond. Weights below 0.05 fade out.
+    * ``"harmonic"``: ``L w = 0`` within ``d < h``, labels beyond. A straight ramp across the band. An estimated h is
+      multiplied by 0.45.
+    * ``"biharmonic"``: ``L inv(M) L w = 0`` there. A ramp with flatter ends.
+
+    L is the tufted Laplacian and M its mass, so open, non-manifold and degenerate meshes do.
 
     Parameters
     ----------
     mesh : object with ``vertices`` (N, 3) and ``faces`` (F, 3)
     labels : array_like of int, shape (N,)
         Part of each vertex. Duplicates of one position count as one vertex and get equal rows.
-    width : float or array_like, shape (K,)
-        Half-width of the band over the loop's radius. An array gives one for each part; a border takes the mean of
-        its two.
+    width : None, float or array_like, shape (K,)
+        None estimates the half-width of each border's band from the shape. A number is the half-width over the
+        loop's radius, an array one for each part; a border takes the mean of its two.
+    method : {"heat", "harmonic", "biharmonic"}
     max_influences : int or None
         Keep this many largest weights in a row and divide by their sum (glTF stores 4); None keeps all.
     parts : int or None
@@ -48,22 +61,26 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, max_influences: int | None = 
     Returns
     -------
     ndarray, shape (N, K)
+        Non-negative; rows sum to 1.
 
     Raises
     ------
     ValueError
-        If the mesh has no faces or is not finite, labels do not fit, or the width is negative.
+        If the mesh has no faces or is not finite, labels do not fit, the width is negative or the method unknown.
     """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     surface, welded, count = _prepare(mesh, labels, parts)
-    width = np.asarray(width, np.float64)
-    if width.shape not in ((), (count,)):
-        raise ValueError(f"width must be one number, or one for each of {count} parts; got shape {width.shape}")
-    width = np.broadcast_to(width, (count,))
-    if not np.all(width >= 0):
-        raise ValueError(f"width must be 0 (rigid) or more, in radii of the border; got {width.min()}")
-    relative = band_distance(surface, welded, part_borders(surface, welded), width)
-    fixed = pinned(surface, welded, relative)
-    weights = dirichlet(surface, fixed, np.eye(count)[welded])
+    borders = part_borders(surface, welded)
+    half = _half_widths(surface, welded, borders, width, count)
+    if width is None and method != "heat":
+        half = RAMP * half
+    around = band(surface, welded, borders, half, CORE if method == "heat" else 1.0)
+    owned = np.eye(count)[welded]
+    if method == "heat":
+        weights = fade(diffuse(surface, owned, around))
+    else:
+        weights = dirichlet(surface, pinned(surface, welded, around.relative), owned, order=METHODS.index(method))
     return limit_influences(weights, max_influences)[surface.index]
 
 
@@ -83,57 +100,41 @@ def literal_harmonic_weights(mesh, labels, *, parts: int | None = None) -> np.nd
     return dirichlet(surface, fixed, np.eye(count)[welded], cotangent_laplacian)[surface.index]
 
 
-def band_distance(surface: Surface, labels: np.ndarray, borders: Borders, width: np.ndarray) -> np.ndarray:
-    """Distance of each vertex to the nearest border of its own part, in half-widths of that border's band.
+def _half_widths(surface: Surface, labels: np.ndarray, borders: Borders, width, count: int) -> np.ndarray:
+    """Half-width of each border's band, shape (L,), in the mesh's unit."""
+    if width is None:
+        return band_widths(surface, labels, borders)
+    width = np.asarray(width, np.float64)
+    if width.shape not in ((), (count,)):
+        raise ValueError(f"width must be one number, or one for each of {count} parts; got shape {width.shape}")
+    width = np.broadcast_to(width, (count,))
+    if not np.all(width >= 0):
+        raise ValueError(f"width must be 0 (rigid) or more, in radii of the border; got {width.min()}")
+    return borders.radii * width[borders.pairs].mean(1)
 
-    Parameters
-    ----------
-    surface : Surface
-    labels : ndarray of int, shape (M,)
-    borders : Borders
-    width : ndarray, shape (K,)
 
-    Returns
-    -------
-    ndarray, shape (M,)
-        Below 1 inside a band; infinite where no band is near.
+def diffuse(surface: Surface, values: np.ndarray, around: Band) -> np.ndarray:
+    """Let ``values`` (M, K) flow within the band by implicit steps of the heat equation; rows keep their sum of 1.
 
-    Notes
-    -----
-    The distance is straight, to the border itself, which runs between vertices, so that the band does not depend on
-    how fine the mesh is. A geodesic would differ by the surface's curvature along a fifth of the limb's radius, and a
-    path on the mesh counts whole edges. Only borders of the vertex's own part count, so nothing leaks to a limb that
-    merely passes by.
+    A step solves ``(L + s M / l^2) w' = s M / l^2 w`` with s the number of steps: Tikhonov's screened Poisson equation.
+    One step across a straight border gives ``exp(-d / l) / 2`` at distance d.
     """
-    relative = np.full(len(labels), np.inf)
-    half = borders.radii * width[borders.pairs].mean(1)
-    order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], np.arange(len(width) + 1))
-    rows = np.argsort(borders.loop, kind="stable")
-    cuts = np.searchsorted(borders.loop[rows], np.arange(len(borders) + 1))
-    for loop in range(len(borders)):
-        if half[loop] <= 1e-12 * surface.size:
-            continue
-        segments = borders.segments[rows[cuts[loop]:cuts[loop + 1]]]
-        members = np.concatenate([order[starts[p]:starts[p + 1]] for p in borders.pairs[loop]])
-        points = surface.vertices[members]
-        low, high = segments.min((0, 1)) - half[loop], segments.max((0, 1)) + half[loop]
-        near = np.all((points > low) & (points < high), axis=1)
-        members = members[near]
-        if len(members):
-            distance = _segment_distance(points[near], segments)
-            relative[members] = np.minimum(relative[members], distance / half[loop])
-    return relative
-
-
-def _segment_distance(points: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Distance of each point to the polyline, by way of the nearest three of its segments' middles."""
-    count = min(3, len(segments))
-    nearest = cKDTree(segments.mean(1)).query(points, k=count)[1].reshape(len(points), count)
-    start, along = segments[nearest, 0], segments[nearest, 1] - segments[nearest, 0]
-    square = np.maximum(np.sum(along * along, axis=-1), np.finfo(float).tiny)
-    t = np.clip(np.sum((points[:, None] - start) * along, axis=-1) / square, 0, 1)
-    return np.linalg.norm(points[:, None] - start - t[..., None] * along, axis=-1).min(1)
+    free = (around.relative < CORE) & (around.half > 0)
+    sub = _submatrix(surface, free, laplacian)
+    if sub is None:
+        return values.astype(np.float64)
+    used, inner, outer, stiffness, mass = sub
+    out = values.astype(np.float64)
+    pull = STEPS * np.maximum(mass[inner], 1e-9 * mass.mean()) / (around.half[used[inner]] / 2)**2
+    rows = stiffness[inner]
+    columns = np.flatnonzero(values[used].any(0))
+    inflow = rows[:, outer] @ values[np.ix_(used[outer], columns)]
+    apply = factorize(lifted(rows[:, inner] + diags(pull)))
+    flowing = values[np.ix_(used[inner], columns)].astype(np.float64)
+    for _ in range(STEPS):
+        flowing = np.clip(apply(pull[:, None] * flowing - inflow), 0, 1)
+    out[np.ix_(used[inner], columns)] = flowing / flowing.sum(1, keepdims=True)
+    return out
 
 
 def pinned(surface: Surface, labels: np.ndarray, relative: np.ndarray) -> np.ndarray:
@@ -154,25 +155,54 @@ def _anchor_shells(surface: Surface, fixed: np.ndarray) -> np.ndarray:
     return fixed
 
 
-def dirichlet(surface: Surface, fixed: np.ndarray, values: np.ndarray, operator=laplacian) -> np.ndarray:
-    """Harmonic functions with ``values`` (M, K) prescribed where ``fixed`` (M,); returns (M, K), rows sum to 1."""
+def dirichlet(surface: Surface, fixed: np.ndarray, values: np.ndarray, operator=laplacian,
+              order: int = 1) -> np.ndarray:
+    """Functions harmonic (``order`` 2: biharmonic) but where ``fixed`` (M,), with ``values`` (M, K) there.
+
+    Returns (M, K); rows sum to 1 and lie in [0, 1], where biharmonic functions are cut off.
+    """
     out = values.astype(np.float64)
-    free = ~fixed
-    if not free.any():
+    sub = _submatrix(surface, ~fixed, operator, order)
+    if sub is None:
         return out
-    # Rows of free vertices see only the faces round them: the rest of the mesh need not enter the Laplacian.
-    faces = surface.faces[free[surface.faces].any(1)]
-    used, local = np.unique(faces, return_inverse=True)
-    stiffness, _ = operator(surface.vertices[used], local.reshape(-1, 3))
-    inner, outer = np.flatnonzero(free[used]), np.flatnonzero(fixed[used])
+    used, inner, outer, stiffness, mass = sub
+    if order == 2:
+        stiffness = (stiffness @ diags(1 / np.maximum(mass, 1e-9 * mass.mean())) @ stiffness).tocsc()
     rows = stiffness[inner]
     columns = np.flatnonzero(values[used[outer]].any(0))
-    right = -(rows[:, outer] @ values[used[outer]][:, columns])
+    right = -(rows[:, outer] @ values[np.ix_(used[outer], columns)])
     solution = np.zeros((len(inner), values.shape[1]))
-    solution[:, columns] = solve(lifted(rows[:, inner]), right)
-    solution = np.clip(solution, 0, 1)
-    out[used[inner]] = solution / solution.sum(1, keepdims=True)
+    solution[:, columns] = np.clip(solve(lifted(rows[:, inner]), right), 0, 1)
+    total = solution.sum(1, keepdims=True)
+    out[used[inner]] = np.where(total > 0.1, solution / np.maximum(total, 0.1), out[used[inner]])
     return out
+
+
+def _submatrix(surface: Surface, free: np.ndarray, operator, rings: int = 1):
+    """Laplacian of the faces round the free vertices, to ``rings`` rings: the rest of the mesh need not enter it.
+
+    Returns None where no face has a free corner; else the vertices used (U,), which of them are free and which not,
+    the stiffness matrix (U, U) and the mass (U,).
+    """
+    near = free
+    for _ in range(rings):
+        faces = surface.faces[near[surface.faces].any(1)]
+        near = np.zeros(len(free), bool)
+        near[faces] = True
+    if not len(faces):
+        return None
+    used, local = np.unique(faces, return_inverse=True)
+    stiffness, mass = operator(surface.vertices[used], local.reshape(-1, 3))
+    return used, np.flatnonzero(free[used]), np.flatnonzero(~free[used]), stiffness.tocsr(), mass
+
+
+def fade(weights: np.ndarray) -> np.ndarray:
+    """Let weights below ``FADE`` run out at half of it, and make rows sum to 1 again."""
+    out = np.where(weights < FADE, np.maximum(2 * weights - FADE, 0), weights)
+    total = out.sum(1, keepdims=True)
+    lost = np.flatnonzero(total[:, 0] <= 0)                 # a row of many small weights keeps its largest
+    out[lost, weights[lost].argmax(1)] = total[lost] = 1
+    return out / total
 
 
 def limit_influences(weights: np.ndarray, count: int | None) -> np.ndarray:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.sparse import coo_matrix, csc_matrix, diags
 from scipy.sparse.linalg import splu
+
+COLUMNS = 32        # right-hand sides solved at a time: cholespy takes 128 at most, and fewer need less memory
 
 
 def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.ndarray]:
@@ -61,6 +65,12 @@ def solve(matrix, right: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (n, K)
+    """
+    return factorize(matrix)(right)
+
+
+def factorize(matrix) -> Callable[[np.ndarray], np.ndarray]:
+    """Factor a symmetric positive definite matrix (n, n) once; the function returned solves for columns (n, K).
 
     Notes
     -----
@@ -70,19 +80,28 @@ def solve(matrix, right: np.ndarray) -> np.ndarray:
     try:
         import cholespy
     except ImportError:
-        return _solve_superlu(matrix, right)
+        return _factorize_superlu(matrix)
+    # By coordinates: from CSC arrays cholespy 2.2 corrupts the heap, as glibc's malloc checks show on small matrices.
     entries = matrix.tocoo()
     solver = cholespy.CholeskySolverD(matrix.shape[0], entries.row.astype(np.int32), entries.col.astype(np.int32),
                                       entries.data, cholespy.MatrixType.COO)
-    right = np.ascontiguousarray(right, np.float64)
-    out = np.zeros_like(right)
-    solver.solve(right, out)
-    return out
+
+    def apply(right: np.ndarray) -> np.ndarray:
+        right = np.asarray(right, np.float64)
+        out = np.empty_like(right)
+        for first in range(0, right.shape[1], COLUMNS):
+            block = np.ascontiguousarray(right[:, first:first + COLUMNS])
+            answer = np.zeros_like(block)
+            solver.solve(block, answer)
+            out[:, first:first + COLUMNS] = answer
+        return out
+
+    return apply
 
 
-def _solve_superlu(matrix: csc_matrix, right: np.ndarray) -> np.ndarray:
+def _factorize_superlu(matrix: csc_matrix) -> Callable[[np.ndarray], np.ndarray]:
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
-    return factor.solve(np.asarray(right, np.float64))
+    return lambda right: factor.solve(np.asarray(right, np.float64))
 
 
 def lifted(matrix, amount: float = 1e-12):

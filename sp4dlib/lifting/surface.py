@@ -118,7 +118,7 @@ def weld(mesh) -> Surface:
         graph = coo_matrix((np.ones(len(pairs), bool), pairs.T), shape=(len(points), len(points)))
         group = connected_components(graph, directed=False)[1]
         _, first = np.unique(group, return_index=True)
-        points, index = points[first], group[index]
+        points, index = points[first], group[index].astype(np.int64)        # scipy's are int32; edge keys overflow it
     faces = index[faces.astype(np.int64)]
     faces = faces[(faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])]
     if not len(faces):

@@ -51,13 +51,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         """Attend among the tokens that differ in ``axis`` only; ``x`` is (..., C) of any rank."""
-        query, key, value = (self._sequences(to(x), axis) for to in (self.to_q, self.to_k, self.to_v))
+        query, key, value = (self._sequences(y, axis) for y in self._projections(x))
         parts = [functional.scaled_dot_product_attention(q, k, v) for q, k, v in
                  zip(query.split(MAX_ROWS), key.split(MAX_ROWS), value.split(MAX_ROWS))]
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)              # (rows, heads, length, head_dim)
         moved = x.movedim(axis, -2)
         mixed = mixed.transpose(1, 2).reshape(moved.shape)
         return self.to_out[0](mixed.movedim(-2, axis))
+
+    def _projections(self, x: torch.Tensor) -> tuple[torch.Tensor, ...] | list[torch.Tensor]:
+        """Queries, keys and values; where gradients are wanted, by one product, which spares the backward pass two."""
+        maps = (self.to_q, self.to_k, self.to_v)
+        if torch.is_grad_enabled() and all(_is_plain(linear) for linear in maps):
+            return functional.linear(x, torch.cat([linear.weight for linear in maps])).chunk(3, -1)
+        return [linear(x) for linear in maps]
 
     def _sequences(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         x = x.movedim(axis, -2)                                                # (..., length, C)
@@ -106,11 +113,16 @@ class GatedFeedForward(FeedForward):
 
     def _all_at_once(self, x: torch.Tensor) -> torch.Tensor:
         proj = self.net[0].proj
-        if type(proj) is not nn.Linear or "forward" in vars(proj):
+        if not _is_plain(proj):
             return super().forward(x)
         (value, gate), (value_bias, gate_bias) = proj.weight.chunk(2), proj.bias.chunk(2)
         gate, value = functional.gelu(_linear(x, gate, gate_bias)), _linear(x, value, value_bias)
         return self.net[2](value * gate if torch.is_grad_enabled() else value.mul_(gate))
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Is this a linear map that nothing (LoRA, offloading) has wrapped or hooked?"""
+    return type(layer) is nn.Linear and "forward" not in vars(layer)
 
 
 def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from unittest import mock
 
@@ -20,6 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
+
+from sp4dlib.model import convert, official
+from sp4dlib.model.dual import DualUNet
 
 
 class Operation(NamedTuple):
@@ -64,10 +67,52 @@ class Cost:
         """Read from and written to memory by all operations."""
         return sum(operation.bytes for operation in self.operations)
 
+    def under(self, *modules: str) -> Cost:
+        """The part of these modules, named as ``network.named_modules()`` does, and of all below them.
+
+        Parameters and memory stay those of the whole.
+        """
+        inside = tuple(f"{module}." for module in modules)
+        return replace(self, operations=tuple(operation for operation in self.operations
+                                              if f"{operation.module}.".startswith(inside)))
+
     def seconds(self, flops_per_second: float, bytes_per_second: float) -> float:
         """The time that no device of these rates can beat if it runs these operations one by one (a roofline)."""
         return sum(max(operation.flops / flops_per_second, operation.bytes / bytes_per_second)
                    for operation in self.operations)
+
+
+def released(kind: str, side: int = 72, dtype: torch.dtype = torch.bfloat16,
+             **config) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """A released network at full size and the inputs of one clip for it, all on the ``meta`` device.
+
+    Parameters
+    ----------
+    kind : {"sp4d", "sv4d2", "sv4d2_8views"}
+    side : int
+        Of the latents; an eighth of the images'.
+    dtype : torch.dtype
+    **config
+        Of the network, where it is to differ from the released one: ``attention_mode="joint"``.
+
+    Returns
+    -------
+    network : DualUNet or MultiViewUNet
+    clip : dict of Tensor
+        Arguments of its ``forward``.
+    """
+    release = official.RELEASES[kind]
+    with torch.device("meta"):
+        network = release.network(**convert.official_config(release.config) | config)
+        nn.Module.to(network, dtype)            # that of diffusers warns of modules to keep in float32, and has none
+        latents = torch.empty(1, release.frames, release.views, 4, side, side, dtype=dtype)
+        clip = {"timestep": torch.empty(1), "cameras": torch.empty(1, release.views, 2),
+                "context": torch.empty(1, release.frames, network.config.context_dim, dtype=dtype),
+                "view_latents": torch.empty_like(latents[:, 0])}
+        if isinstance(network, DualUNet):
+            return network, clip | {"rgb": latents, "part": torch.empty_like(latents),
+                                    "condition": torch.empty_like(latents[:, :, 0])}
+        return network, clip | {"sample": torch.cat([latents, latents], 3)}
 
 
 def count(network: nn.Module, run: Callable[[], object], known: Iterable[torch.Tensor] = ()) -> Cost:

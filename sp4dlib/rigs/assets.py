@@ -83,7 +83,7 @@ def registry() -> dict[str, Asset]:
     return {asset.name: asset for asset in assets}
 
 
-def names(split: str | None = None, plain: bool = True) -> list[str]:
+def names(split: str | None = None, plain: bool = False) -> list[str]:
     """Full names of the assets.
 
     Parameters
@@ -91,7 +91,7 @@ def names(split: str | None = None, plain: bool = True) -> list[str]:
     split : {"train", "val", "test"} or None
         None is all.
     plain : bool
-        Leave out those that need a glTF extension which :func:`sp4dlib.rigs.load` cannot read.
+        Leave out the ten whose meshes are under Draco compression, which other readers may not know.
     """
     if split is not None and split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, or None for all; got {split!r}")
@@ -113,7 +113,7 @@ def find(name: str) -> Asset:
         return matches[0]
     if matches:
         raise AssetError(f"{name!r} is the name of several assets; say which: {', '.join(a.name for a in matches)}")
-    raise AssetError(f"no asset is named {name!r}; `sp4dlib.rigs.assets.names(plain=False)` lists all "
+    raise AssetError(f"no asset is named {name!r}; `sp4dlib.rigs.assets.names()` lists all "
                      f"{len(registry())}")
 
 
@@ -159,7 +159,7 @@ def available(*wanted: str) -> bool:
 
 def fetch_all(split: str | None = None) -> list[Path]:
     """Paths of all assets of a split, downloaded or unpacked if need be."""
-    return [path(name) for name in names(split, plain=False)]
+    return [path(name) for name in names(split)]
 
 
 def cache_folder() -> Path:
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
             files = fetch_all(chosen.split)
             print(f"{len(files)} rigs in {files[0].parent.parent}")
         else:
-            for name in names(chosen.split, plain=False):
+            for name in names(chosen.split):
                 a = find(name)
                 print(f"{a.name:45} {a.split:6} {a.joints:3} joints {a.animations:3} animations {a.vertices:6} vertices"
                       + "".join(f"  needs {e}" for e in a.extensions))

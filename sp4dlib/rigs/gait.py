@@ -1,6 +1,6 @@
-"""Motion of the procedural quadruped: a walk by inverse kinematics, and a look round.
+"""Legs that step by inverse kinematics; walk and look of the procedural quadruped.
 
-Both assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
+All assume bind matrices that only translate, so that a rotation about x swings a limb fore and aft.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from sp4dlib.rigs.bones import animate, quaternions, two_bone, worlds, wrap
 from sp4dlib.rigs.rig import Animation, Skeleton
 
 # Lateral-sequence walk (Hildebrand 1965): hind, then fore foot of one side, then the other side, a quarter apart.
-PHASES = {"hind_left": 0.0, "front_left": 0.25, "hind_right": 0.5, "front_right": 0.75}
+# A trot moves diagonal pairs together.
+PHASES = {"walk": {"hind_left": 0.0, "front_left": 0.25, "hind_right": 0.5, "front_right": 0.75},
+          "trot": {"hind_left": 0.0, "front_left": 0.5, "hind_right": 0.5, "front_right": 0.0}}
 DUTY = 0.64         # share of the cycle that a foot stands; above 0.5 it is a walk
+TROT_DUTY = 0.52
 
 
 def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0, keys: int = 32,
-         stride: float = 0.52, lift: float = 0.16) -> Animation:
-    """A walk in place that loops.
+         stride: float = 0.52, lift: float = 0.16, gait: str = "walk") -> Animation:
+    """A walk or a trot in place that loops.
 
     Standing toes move backwards at constant speed and constant height, as on a treadmill; swinging toes come
     forward on a raised arc. Hip and knee follow by two-bone inverse kinematics in the sagittal plane.
@@ -34,15 +37,18 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
         Keyframes of one cycle.
     stride, lift : float
         Length and height of a step, in leg lengths.
+    gait : {"walk", "trot"}
+        Which feet move together; it names the animation.
 
     Returns
     -------
     Animation
     """
+    duty, bounce = (DUTY, 0.010) if gait == "walk" else (TROT_DUTY, 0.022)
     phase = np.linspace(0, 1, keys + 1)
     turn = 2 * np.pi * phase
     leg = skeleton.joints[skeleton.names.index("hind_upper_left"), 1]
-    bob = np.stack([0.012 * np.sin(turn), -0.035 + 0.010 * np.cos(2 * turn), np.zeros_like(turn)], 1) * leg
+    bob = np.stack([0.012 * np.sin(turn), -0.035 + bounce * np.cos(2 * turn), np.zeros_like(turn)], 1) * leg
     angles = {"pelvis": _axis(0.00, y=0.05 * np.sin(turn), z=0.03 * np.sin(turn)),
               "spine": _axis(0.02 * np.sin(2 * turn), y=-0.05 * np.sin(turn)),
               "chest": _axis(0.00, y=-0.05 * np.sin(turn), z=-0.04 * np.cos(turn)),
@@ -54,11 +60,11 @@ def walk(skeleton: Skeleton, toes: dict[str, np.ndarray], duration: float = 1.0,
         angles[f"tail_{i + 1}"] = _axis(0.05 * np.sin(2 * turn - i), y=sway * np.sin(turn - 0.9 * i))
     rotations = {name: quaternions(value, keys + 1) for name, value in angles.items()}
     body = worlds(skeleton, phase, rotations, {"pelvis": bob})
-    for name, offset in PHASES.items():
-        path, pitch = step((phase + offset) % 1, toes[name], stride * leg, lift * leg)
-        for joint, swing in leg_angles(skeleton, body, name, toes[name], path, pitch).items():
+    for name, offset in PHASES[gait].items():
+        path, pitch = step((phase + offset) % 1, toes[name], stride * leg, lift * leg, duty)
+        for joint, swing in leg_angles(skeleton, body, leg_joints(name), toes[name], path, pitch).items():
             rotations[joint] = quaternions(_axis(swing), keys + 1)
-    return animate("walk", skeleton, phase, duration, rotations, {"pelvis": bob})
+    return animate(gait, skeleton, phase, duration, rotations, {"pelvis": bob})
 
 
 def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation:
@@ -75,10 +81,34 @@ def look(skeleton: Skeleton, duration: float = 3.0, keys: int = 48) -> Animation
     return animate("look", skeleton, turn / (2 * np.pi), duration, angles)
 
 
-def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Toe positions (S, 3) and pitch of the foot (S,) over one cycle; standing while phase < DUTY."""
-    stance = phase < DUTY
-    u = np.where(stance, phase / DUTY, (phase - DUTY) / (1 - DUTY))
+def leg_joints(leg: str) -> tuple[str, str, str]:
+    """Thigh, shank and foot of a leg called ``<kind>_<side>``."""
+    kind, side = leg.split("_")
+    return tuple(f"{kind}_{part}_{side}" for part in ("upper", "lower", "foot"))
+
+
+def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float, duty: float = DUTY
+         ) -> tuple[np.ndarray, np.ndarray]:
+    """One step of one leg.
+
+    Parameters
+    ----------
+    phase : ndarray, shape (S,)
+        Share of the cycle, in [0, 1); the foot stands while it is below ``duty``.
+    toe : ndarray, shape (3,)
+        Where the toe stands at bind pose.
+    stride, lift : float
+        Length and height of the step.
+    duty : float
+        Share of the cycle that the foot stands.
+
+    Returns
+    -------
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        Place of the toe, and turn of the foot about x in radians, heel up.
+    """
+    stance = phase < duty
+    u = np.where(stance, phase / duty, (phase - duty) / (1 - duty))
     swing = u - np.sin(2 * np.pi * u) / (2 * np.pi)         # leaves and lands with no horizontal jerk
     z = np.where(stance, 0.5 - u, swing - 0.5) * stride
     y = np.where(stance, 0, np.sin(np.pi * u) ** 2) * lift
@@ -88,14 +118,28 @@ def step(phase: np.ndarray, toe: np.ndarray, stride: float, lift: float) -> tupl
     return toe + np.stack([np.zeros_like(z), y, z], 1), pitch
 
 
-def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: str, toe: np.ndarray, path: np.ndarray,
-                pitch: np.ndarray) -> dict[str, np.ndarray]:
-    """Swing of a leg's three joints about x, (S,) each, that puts its toe on ``path``.
+def leg_angles(skeleton: Skeleton, body: np.ndarray, leg: tuple[str, str, str], toe: np.ndarray, path: np.ndarray,
+               pitch: np.ndarray) -> dict[str, np.ndarray]:
+    """Swing of a leg's three joints about x that puts its toe on ``path``.
 
-    ``body`` (S, J, 4, 4) are the joints of the body without leg motion; the parent's turn is undone first.
+    Parameters
+    ----------
+    skeleton : Skeleton
+    body : ndarray, shape (S, J, 4, 4)
+        Joint-to-world matrices of the body without leg motion; the turn of the leg's parent is undone first.
+    leg : (str, str, str)
+        Thigh, shank and foot.
+    toe : ndarray, shape (3,)
+        At bind pose.
+    path, pitch : ndarray, shapes (S, 3), (S,)
+        As :func:`step` gives them.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (S,)
+        Radians.
     """
-    kind, side = leg.split("_")
-    joints = [skeleton.names.index(f"{kind}_{part}_{side}") for part in ("upper", "lower", "foot")]
+    joints = [skeleton.names.index(name) for name in leg]
     hip, knee, ankle = skeleton.joints[joints]
     parent = body[:, skeleton.parents[joints[0]]]
     inverse = np.linalg.inv(parent)

@@ -27,7 +27,6 @@ from sp4dlib.rigs.rig import PATHS, Animation, Appearance, Rig, RigError, Skelet
 
 __all__ = ["load", "save"]
 
-MAX_WEIGHTS = 2**27     # vertices times joints: 1 GiB of skinning weights
 
 
 def load(path: str | Path, max_texture: int | None = None) -> Rig:
@@ -58,8 +57,8 @@ def load(path: str | Path, max_texture: int | None = None) -> Rig:
     RigError
         If the file cannot be read, is damaged, holds no mesh, holds neither a skin nor an animation that moves a part
         (a static file, whatever its nodes: nothing in it says what moves), needs an extension such as meshopt
-        compression, or is too large: files above 1 GiB, above 512 MiB of decoded numbers, 2^28 texels, or 2^27 pairs
-        of vertex and joint. The message names the file and says how to mend it.
+        compression, or is too large: files above 1 GiB, above 512 MiB of decoded numbers, 1 GiB of weights or 2^28
+        texels, and less for a file of few bytes. The message names the file and says how to mend it.
     """
     path = Path(path)
     try:
@@ -96,17 +95,16 @@ def _rig(file: GltfFile) -> Rig:
     if not found:
         raise RigError(f"{file.path} holds meshes without triangles; export the surface as triangles")
     starts = np.cumsum([0] + [len(surface.vertices) for _, surface in found])
-    if starts[-1] * len(joints) > MAX_WEIGHTS:
-        raise RigError(f"{file.path} is too large: {starts[-1]} vertices times {len(joints)} joints are more than "
-                       f"{MAX_WEIGHTS} weights; reduce the mesh, or split the scene, and export it again")
+    file.spend(8 * int(starts[-1]) * len(joints), f"{starts[-1]} vertices times {len(joints)} joints", "weights")
     weights = np.zeros((starts[-1], len(joints)))
+    places = {s: np.array([joints.index[n] for n in members[s]]) for s in skins}
+    to_bind = {s: bind[places[s]] @ inverse[s] for s in skins}      # C by every joint: all equal, if the skins agree
     surfaces = []
     for (node, surface), start in zip(found, starts):
         rows = weights[start:start + len(surface.vertices)]
         if "skin" in graph.nodes[node]:
             skin = graph.nodes[node]["skin"]
-            places = np.array([joints.index[n] for n in members[skin]])
-            surfaces.append(_skinned(file, surface, rows, places, bind[places] @ inverse[skin], brought[skin]))
+            surfaces.append(_skinned(file, surface, rows, places[skin], to_bind[skin], brought[skin]))
         else:
             j = joints.holder[node]
             rows[:, j] = 1
@@ -161,8 +159,8 @@ def _skinned(file: GltfFile, surface: Surface, rows: np.ndarray, places: np.ndar
              brought: np.ndarray) -> Surface:
     """Bring a skinned part to bind pose, and fill its rows (N, J) of the weights.
 
-    ``places`` (K,) are the joints of its skin, ``to_bind`` (K, 4, 4) the matrices that each joint brings to bind pose:
-    all equal to ``brought``, if the skins of the file agree.
+    ``places`` (K,) are the joints of its skin, ``to_bind`` (K, 4, 4) the matrix C that each of them would have, and
+    ``brought`` the one that the skin has.
     """
     if surface.joints is None:
         raise file.damaged("a mesh has a skin, but no JOINTS_0 and WEIGHTS_0")
@@ -214,7 +212,7 @@ def _default_pose(graph: Graph, joints: Joints) -> Animation:
 
 def _animations(file: GltfFile, rest: Animation, joints: Joints) -> list[Animation]:
     """All animations that move a joint. ``rest`` gives what no track moves."""
-    found, cache = [], {}
+    found, others, cache = [], [], {}
 
     def read(index: int) -> np.ndarray:
         if index not in cache:
@@ -233,7 +231,9 @@ def _animations(file: GltfFile, rest: Animation, joints: Joints) -> list[Animati
             name = str(entry.get("name") or f"animation_{a}")
             found.append(replace(rest, name=name, duration=duration, tracks=tuple(tracks)))
         else:
-            file.note(f"animation {entry.get('name', a)!r:.60} moves no joint; left out")
+            others.append(str(entry.get("name") or f"animation_{a}"))
+    if others:
+        file.note(f"animations that move no joint are left out: {', '.join(others):.200}")
     return found
 
 
@@ -248,13 +248,13 @@ def _track(file: GltfFile, sampler: dict, joint: int, path: str, read) -> Track:
         raise file.damaged(f"{what} has {len(times)} times, and values of shape {values.shape}, not {expected}")
     if not np.isfinite(times).all() or not np.isfinite(values).all() or np.any(np.diff(times) < 0):
         raise file.damaged(f"{what} has values that are not finite, or times that go backwards")
+    file.spend(values.nbytes, "an animation")        # again, as tracks may share what posing then stacks
     if kind == "CUBICSPLINE":
         values = values.reshape(len(times), 3, -1)
     elif path == "rotation":
         norms = np.linalg.norm(values, axis=1, keepdims=True)
         if norms.min() < 1e-6:
             raise file.damaged(f"{what} holds a quaternion of length 0")
-        file.spend(values.nbytes, "an animation")
         values = values / norms
     return Track(joint, path, times, values, kind)
 

@@ -1,9 +1,9 @@
 """The container of a glTF 2.0 file: JSON, buffers, accessors, images. What they mean is :mod:`~sp4dlib.rigs.gltf`.
 
 Files come from anywhere, so nothing that one says is believed before it is checked. Counts are compared with the bytes
-that are there; what is decoded is counted against a fixed budget, because a small file can name the same bytes many
-times, or none at all, and ask for any number of zeros; pictures are measured before they are unpacked; and a path leads
-into the file's own folder or nowhere.
+that are there; what is decoded is counted against a budget that grows with the file, because a small file can name the
+same bytes many times, or none at all, and ask for any number of zeros; pictures are measured before they are unpacked;
+and a path leads into the file's own folder or nowhere.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ READABLE = {"KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp"
 HARMLESS = {"KHR_lights_punctual", "KHR_texture_basisu", "MSFT_texture_dds", "EXT_texture_avif", "KHR_xmp_json_ld",
             "EXT_lights_image_based", "EXT_lights_ies"}
 COMPRESSION = {"EXT_meshopt_compression", "KHR_meshopt_compression"}
+WRAPS = {"REPEAT": 10497, "CLAMP": 33071, "MIRROR": 33648}
 HEADER, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
 MAX_FILE = 2**30        # bytes of a file, and of all the files it names together
-MAX_NUMBERS = 2**29     # bytes of all that is decoded from accessors, as 64-bit numbers: some four million vertices
-MAX_TEXELS = 2**28      # of all images together: four of 8192 x 8192, 1 GiB
 MAX_CHUNKS = 16
+# At most the first number, and at most the second plus the third for every byte read, of: bytes that are decoded from
+# accessors, as 64-bit numbers (some four million vertices); bytes of weights, vertices times joints; texels of all
+# images together (four of 8192 x 8192). Copies of a part, compression and plain colours multiply what a file holds by
+# ten or a hundred; more is no model.
+BUDGETS = {"numbers": (2**29, 2**26, 256), "weights": (2**30, 2**27, 1024), "texels": (2**28, 2**25, 1024),
+           "files": (MAX_FILE, MAX_FILE, 0)}
 
 
 class GltfFile:
@@ -51,8 +56,8 @@ class GltfFile:
     ----------
     json : dict
         The document.
-    notes : list of str
-        What :meth:`note` was told.
+    notes : dict of str to None
+        What :meth:`note` was told, in order.
 
     Raises
     ------
@@ -63,8 +68,8 @@ class GltfFile:
     def __init__(self, path: Path, max_texture: int | None = None) -> None:
         self.path = path
         self.max_texture = max_texture
-        self.notes: list[str] = []
-        self._left = {"numbers": MAX_NUMBERS, "texels": MAX_TEXELS, "bytes of files": MAX_FILE}
+        self.notes: dict[str, None] = {}
+        self._spent = dict.fromkeys(BUDGETS, 0)
         content = self._content(path, "check the path")
         text, self._binary = self._split(content)
         try:
@@ -85,15 +90,17 @@ class GltfFile:
     def note(self, message: str, level: int = logging.INFO) -> None:
         """Log, and keep for the rig, what is left out or mended; the same message only once."""
         if message not in self.notes:
-            self.notes.append(message)
+            self.notes[message] = None
             log.log(level, "%s: %s", self.path.name, message)
 
     def spend(self, amount: int, what: str, budget: str = "numbers") -> None:
-        """Count ``amount`` against a budget before it is allocated."""
-        self._left[budget] -= amount
-        if self._left[budget] < 0:
-            raise RigError(f"{self.path} is too large: {what} brings its {budget} above the limit; reduce the mesh, "
-                           "the textures or the number of copies, and export it again")
+        """Count ``amount`` against one of the ``BUDGETS`` before it is allocated."""
+        most, free, share = BUDGETS[budget]
+        self._spent[budget] += amount
+        limit = min(most, free + share * self._spent["files"])
+        if self._spent[budget] > limit:
+            raise RigError(f"{self.path} is too large: {what} brings its {budget} to {self._spent[budget]:.4g} of "
+                           f"{limit:.4g}; reduce the mesh, the textures or the number of copies, and export it again")
 
     def integer(self, entry: dict, key: str, what: str, default: int | None = None) -> int:
         """A count, size, offset or index: a whole number that is not negative."""
@@ -114,7 +121,7 @@ class GltfFile:
             if isinstance(error, RigError):
                 raise
             raise RigError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}); {mend}") from error
-        self.spend(len(content), path.name, "bytes of files")
+        self.spend(len(content), path.name, "files")
         return content
 
     def _split(self, content: bytes) -> tuple[memoryview, memoryview | None]:

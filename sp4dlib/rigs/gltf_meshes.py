@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sp4dlib.rigs.gltf_draco import DracoError, DracoMesh, decode
-from sp4dlib.rigs.gltf_file import COMPONENTS, GltfFile, to_float
+from sp4dlib.rigs.gltf_file import COMPONENTS, WRAPS, GltfFile, to_float
 from sp4dlib.rigs.rig import Material, RigError
 
 TRIANGLES, STRIP, FAN = 4, 5, 6
+PRIMITIVE = 2**12       # what the smallest part costs: no file may hold, or repeat, tiny ones without end
 DRACO = "KHR_draco_mesh_compression"
 NAMES = {"joints": "JOINTS_0", "weights": "WEIGHTS_0", "uv": "TEXCOORDs", "colors": "COLOR_0"}
-WRAPS = {10497: "REPEAT", 33071: "CLAMP", 33648: "MIRROR"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class MeshReader:
         """Surfaces of a mesh; primitives over the same vertices (equal attributes) become one."""
         groups: dict[tuple, list[dict]] = {}
         for primitive in self.file.item("meshes", mesh)["primitives"]:
+            self.file.spend(PRIMITIVE, f"meshes[{mesh}]")
             if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
                 self.file.note("points or lines are left out")
                 continue
@@ -235,7 +236,8 @@ def _texture(file: GltfFile, material: int, images: dict[int, np.ndarray]) -> tu
         return None, ("REPEAT", "REPEAT")
     entry = file.item("textures", reference["index"])
     sampler = file.item("samplers", entry["sampler"]) if "sampler" in entry else {}
-    wrap = tuple(WRAPS.get(sampler.get(side, 10497), "REPEAT") for side in ("wrapS", "wrapT"))
+    named = {code: name for name, code in WRAPS.items()}
+    wrap = tuple(named.get(sampler.get(side, 10497), "REPEAT") for side in ("wrapS", "wrapT"))
     image = entry.get("extensions", {}).get("EXT_texture_webp", {}).get("source", entry.get("source"))
     if image is None:
         file.note(f"the texture of material {material} is in a format that cannot be read; left out", logging.WARNING)

@@ -9,6 +9,7 @@ import numpy as np
 from sp4dlib.rigs.gltf_file import GltfFile, unique
 from sp4dlib.rigs.rig import PATHS, RigError, compose
 
+MAX_JOINTS = 2**14
 DEFAULT = {"translation": [0, 0, 0], "rotation": [0, 0, 0, 1], "scale": [1, 1, 1]}
 
 
@@ -138,6 +139,9 @@ def find_joints(file: GltfFile, graph: Graph, listed: list[int], parts: list[int
         if graph.parents[node] >= 0:
             carries[graph.parents[node]] |= carries[node]
     wanted = set(listed) | {n for n in own if carries[n]} | {anchor[n] for n in parts}
+    if len(wanted) > MAX_JOINTS:
+        raise RigError(f"{file.path} is too large: it has {len(wanted)} joints, and {MAX_JOINTS} are read; join parts, "
+                       "or split the scene, and export it again")
     above, offset = [-1] * len(graph.nodes), np.repeat(np.eye(4)[None], len(graph.nodes), axis=0)
     for node in graph.order:                # `above`: the nearest wanted node at or above
         parent = graph.parents[node]

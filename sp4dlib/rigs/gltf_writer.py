@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sp4dlib import __version__
-from sp4dlib.rigs.gltf_file import BINARY_CHUNK, HEADER, JSON_CHUNK, unique
+from sp4dlib.rigs.gltf_file import BINARY_CHUNK, HEADER, JSON_CHUNK, WRAPS, unique
 from sp4dlib.rigs.rig import PATHS, Animation, Appearance, Material, Rig, RigError, Track, compose
 
 log = logging.getLogger(__name__)
@@ -160,27 +160,34 @@ class _Writer:
             index = self._accessor(faces.ravel(), "u4" if len(rig.vertices) > 65535 else "u2", INDEX_DATA)
             primitives.append({"attributes": attributes, "indices": index, "material": material})
         self.json["meshes"] = [{"name": rig.name, "primitives": primitives}]
-        images: dict[int, int] = {}
-        self.json.update(materials=[], textures=[], images=[])
+        self.json.update(materials=[], textures=[], images=[], samplers=[])
+        self._images: dict[int, int] = {}
         for material in look.materials:
-            self.json["materials"].append(self._material(material, images, look.uv is not None))
+            self.json["materials"].append(self._material(material, look.uv is not None))
 
-    def _material(self, material: Material, images: dict[int, int], has_uv: bool) -> dict:
+    def _material(self, material: Material, has_uv: bool) -> dict:
         surface: dict = {"baseColorFactor": list(map(float, material.base_color)), "metallicFactor": 0.0,
                          "roughnessFactor": 1.0}
         if material.texture is not None and not has_uv:
             log.warning("%s: material %r has a texture but the mesh has no uv; the texture is left out", self.rig.name,
                         material.name)
         elif material.texture is not None:
-            if id(material.texture) not in images:      # materials often share one texture
-                images[id(material.texture)] = len(self.json["images"])
-                view = self._view(_png(material.texture))
-                self.json["images"].append({"bufferView": view, "mimeType": "image/png"})
-                self.json["textures"].append({"source": images[id(material.texture)]})
-            surface["baseColorTexture"] = {"index": images[id(material.texture)]}
+            surface["baseColorTexture"] = {"index": self._texture(material)}
         entry = {"name": material.name, "pbrMetallicRoughness": surface, "alphaMode": material.alpha_mode,
                  "doubleSided": bool(material.double_sided)}
         return {**entry, "alphaCutoff": float(material.alpha_cutoff)} if material.alpha_mode == "MASK" else entry
+
+    def _texture(self, material: Material) -> int:
+        """Index of a material's texture; materials often share one, or its image."""
+        if id(material.texture) not in self._images:
+            self._images[id(material.texture)] = len(self.json["images"])
+            view = self._view(_png(material.texture))
+            self.json["images"].append({"bufferView": view, "mimeType": "image/png"})
+        entry = {"source": self._images[id(material.texture)]}
+        if material.wrap != ("REPEAT", "REPEAT"):
+            sampler = {"wrapS": WRAPS[material.wrap[0]], "wrapT": WRAPS[material.wrap[1]]}
+            entry["sampler"] = _place(self.json["samplers"], sampler)
+        return _place(self.json["textures"], entry)
 
     def _animations(self) -> None:
         written = []
@@ -198,6 +205,13 @@ class _Writer:
                 channels.append({"sampler": len(samplers) - 1, "target": target})
             written.append({"name": animation.name, "samplers": samplers, "channels": channels})
         self.json["animations"] = written
+
+
+def _place(entries: list[dict], entry: dict) -> int:
+    """Index of an entry, which is added if there is none like it."""
+    if entry not in entries:
+        entries.append(entry)
+    return entries.index(entry)
 
 
 def _default_pose(rig: Rig) -> Animation:

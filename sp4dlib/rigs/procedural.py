@@ -16,7 +16,7 @@ from sp4dlib.rigs.bones import Bones
 from sp4dlib.rigs.gait import look, walk
 from sp4dlib.rigs.paint import linear, marks, smooth_step
 from sp4dlib.rigs.proportions import Proportions, sample_proportions
-from sp4dlib.rigs.rig import Appearance, Material, Rig
+from sp4dlib.rigs.rig import Animation, Appearance, Material, Rig
 from sp4dlib.rigs.welded import Body, Cone, Limb, surface, weights
 
 EYE, NOSE = "#14100e", "#2a2020"
@@ -28,7 +28,7 @@ def quadruped(generator: np.random.Generator | int | None = None, *, vertices: i
     Parameters
     ----------
     generator : numpy Generator, int seed, or None
-        Draws the proportions and the coat's pattern. None gives the default animal.
+        Draws the proportions, the coat's pattern and the gait. None gives the default animal.
     vertices : int
         Wanted number of vertices, met to about a tenth; at least 1000, so that ears and tail survive the grid.
     **proportions
@@ -38,7 +38,8 @@ def quadruped(generator: np.random.Generator | int | None = None, *, vertices: i
     -------
     Rig
         One watertight surface; 22 joints with bind matrices that only translate; at most four influences, no vertex
-        follows two limbs; vertex colours; animations ``walk`` (1 s, loops, in place) and ``look`` (3 s, loops).
+        follows two limbs; vertex colours; animations ``walk`` (1 s for the default animal), ``look`` (3 s) and, for
+        drawn animals, ``trot``; all loop in place.
 
     Raises
     ------
@@ -67,8 +68,16 @@ def quadruped(generator: np.random.Generator | int | None = None, *, vertices: i
     colors = _paint(animal, points, normals, generator or np.random.default_rng(0))
     fur = Material("fur", (1.0, 1.0, 1.0, 1.0), double_sided=False)
     look_at = Appearance((fur,), np.zeros(len(faces), np.int64), vertex_colors=colors)
-    return Rig(points, faces, weights(animal.body, points), skeleton,
-               (walk(skeleton, animal.toes), look(skeleton)), look_at, name)
+    return Rig(points, faces, weights(animal.body, points), skeleton, _motions(animal, generator), look_at, name)
+
+
+def _motions(animal: _Animal, generator: np.random.Generator | None) -> tuple[Animation, ...]:
+    skeleton = animal.bones.skeleton()
+    if generator is None:
+        return walk(skeleton, animal.toes), look(skeleton)
+    duration, stride, lift = (generator.uniform(*bounds) for bounds in ((0.85, 1.2), (0.44, 0.58), (0.12, 0.20)))
+    trot = walk(skeleton, animal.toes, 0.6 * duration, stride=1.1 * stride, lift=1.2 * lift, gait="trot")
+    return walk(skeleton, animal.toes, duration, stride=stride, lift=lift), look(skeleton), trot
 
 
 class _Animal:

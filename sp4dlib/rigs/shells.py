@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones
-from sp4dlib.rigs.paint import linear, smooth_step
+from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Appearance, Material, Rig
+from sp4dlib.rigs.welded import Body, surface_at, weights
 
 Y = np.array([0.0, 1.0, 0.0])
 
@@ -71,6 +72,10 @@ class Shell:
         """In one ``#rrggbb``, or in linear colours (3,) or (N, 3)."""
         color = linear(color) if isinstance(color, str) else np.asarray(color, float)
         return replace(self, colors=np.broadcast_to(color, (len(self.points), 3)).copy())
+
+    def marked(self, color: str, other: str, share: np.ndarray) -> Shell:
+        """In one ``#rrggbb``, moved towards another by ``share`` (N,) in [0, 1]."""
+        return replace(self, colors=mix(self.painted(color).colors, other, share))
 
     def made_of(self, material: Material) -> Shell:
         """Of a material, whose base colour multiplies the painted colours."""
@@ -149,7 +154,8 @@ def tube(knots, radii, spacing: float, side=(1.0, 0.0, 0.0), round_ends=(1.0, 1.
     head = [(centers[0] - round_ends[0] * r[0].min() * np.sin(a) * tangents[0], np.cos(a) * r[0]) for a in caps]
     tail = [(centers[-1] + round_ends[1] * r[-1].min() * np.sin(a) * tangents[-1], np.cos(a) * r[-1])
             for a in caps[::-1]]
-    ends = [centers[0] - round_ends[0] * r[0].min() * tangents[0], centers[-1] + round_ends[1] * r[-1].min() * tangents[-1]]
+    ends = [centers[0] - round_ends[0] * r[0].min() * tangents[0],
+            centers[-1] + round_ends[1] * r[-1].min() * tangents[-1]]
     middle = np.array([ends[0], *(c for c, _ in head), *centers, *(c for c, _ in tail), ends[1]])
     sizes = np.array([r[0], *(x for _, x in head), *r, *(x for _, x in tail), r[-1]])
     way_of = np.concatenate([tangents[:1].repeat(4, 0), tangents, tangents[-1:].repeat(4, 0)])
@@ -195,8 +201,9 @@ def turned(profile, center, axis, spacing: float, bevel: float = 0.0, around: in
     corners.append([0.0, profile[-1, 1]])
     line = np.array([corners[0]])
     for corner in corners[1:]:
-        pieces = max(1, int(np.ceil(np.linalg.norm(corner - line[-1]) / spacing)))
-        line = np.concatenate([line, line[-1] + (np.asarray(corner) - line[-1]) * np.arange(1, pieces + 1)[:, None] / pieces])
+        step = np.asarray(corner) - line[-1]
+        pieces = max(1, int(np.ceil(np.linalg.norm(step) / spacing)))
+        line = np.concatenate([line, line[-1] + step * np.arange(1, pieces + 1)[:, None] / pieces])
     keep = np.r_[True, np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-9]
     line = line[keep]
     around = around or max(10, 2 * int(np.ceil(np.pi * line[:, 0].max() / spacing)))
@@ -217,7 +224,8 @@ def ball(center, radii, spacing: float, axis=(0.0, 0.0, 1.0)) -> Shell:
     second = np.cross(axis, first)
     centers = -np.cos(slope)[:, None] * axis
     unit = loft(centers, np.sin(slope)[:, None] * first, np.sin(slope)[:, None] * second, max(6, 2 * rings))
-    return replace(unit, points=unit.points * radii + np.asarray(center, float), along=unit.along * (radii @ np.abs(axis)))
+    along = unit.along * (radii @ np.abs(axis))
+    return replace(unit, points=unit.points * radii + np.asarray(center, float), along=along)
 
 
 def box(center, size, spacing: float, bevel: float, taper=(1.0, 1.0)) -> Shell:
@@ -291,6 +299,14 @@ def fin(root, tip, thickness: float, spacing: float, bow=(0.0, 0.0, 0.0)) -> She
                 np.concatenate([normal[:1], normal, normal[-1:]]), around)
 
 
+def welded(body: Body, spacing: float) -> tuple[Shell, np.ndarray]:
+    """The skin of a body, weighted, and its normals (N, 3)."""
+    points, faces, normals = surface_at(body, spacing)
+    rows, names = weights(body, points), body.bones.skeleton().names
+    shell = _shell(points, faces)
+    return replace(shell, weights={name: rows[:, j] for j, name in enumerate(names) if rows[:, j].any()}), normals
+
+
 def eye(center, radius: float, towards, spacing: float, white: str = "#f4f1e8", pupil: str = "#14100e") -> Shell:
     """A ball with a dark pupil where it looks."""
     shell = ball(center, radius, min(spacing, 0.7 * radius))
@@ -307,15 +323,15 @@ def assemble(name: str, bones: Bones, shells: list[Shell], animations: tuple[Ani
     counts = np.cumsum([0] + [len(shell.points) for shell in shells])
     materials = list(dict.fromkeys(shell.material.name for shell in shells))
     table = {shell.material.name: shell.material for shell in shells}
-    weights = np.zeros((counts[-1], len(bones.heads)))
+    shares = np.zeros((counts[-1], len(bones.heads)))
     for start, shell in zip(counts, shells):
         for joint, share in shell.weights.items():
-            weights[start:start + len(share), bones.index(joint)] += share
-    weights[weights < 1e-3] = 0
+            shares[start:start + len(share), bones.index(joint)] += share
+    shares[shares < 1e-3] = 0
     colors = np.concatenate([shell.colors for shell in shells])
     look = Appearance(tuple(table[m] for m in materials),
                       np.concatenate([np.full(len(s.faces), materials.index(s.material.name)) for s in shells]),
                       vertex_colors=np.concatenate([colors, np.ones((len(colors), 1))], 1))
     return Rig(np.concatenate([shell.points for shell in shells]),
                np.concatenate([shell.faces + start for start, shell in zip(counts, shells)]),
-               weights / weights.sum(1, keepdims=True), bones.skeleton(), animations, look, name)
+               shares / shares.sum(1, keepdims=True), bones.skeleton(), animations, look, name)

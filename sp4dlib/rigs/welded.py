@@ -111,22 +111,19 @@ def smooth_min(a: np.ndarray, b: np.ndarray, radius: float) -> np.ndarray:
 
 
 def surface(body: Body, wanted: int, step: float = 0.06) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mesh of the zero level: marching cubes, then evened out along the surface.
+    """Mesh of the zero level with about ``wanted`` vertices, and its normals; ``step`` as for :func:`surface_at`."""
+    count = len(_marching_cubes(body, step)[0])
+    return surface_at(body, step * np.sqrt(count / wanted))                  # the count goes with 1 / step^2
 
-    Parameters
-    ----------
-    body : Body
-    wanted : int
-        Vertices, met to about a tenth.
-    step : float
-        Grid on which the area is first found.
+
+def surface_at(body: Body, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mesh of the zero level: marching cubes on a grid of ``step``, then evened out along the surface.
 
     Returns
     -------
     points, faces, normals : ndarray, shapes (N, 3), (F, 3), (N, 3)
     """
-    count = len(_marching_cubes(body, step)[0])
-    points, faces = _marching_cubes(body, step * np.sqrt(count / wanted))    # the count goes with 1 / step^2
+    points, faces = _marching_cubes(body, step)
     neighbours = _averaging(faces, len(points))
     for _ in range(4):
         points = _to_surface(body, points + 0.7 * (neighbours @ points - points), 1)

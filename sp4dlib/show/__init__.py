@@ -6,8 +6,9 @@ Call :func:`setup` once at the top of a chapter. Still pictures are matplotlib f
 """
 
 from sp4dlib.show.images import clip_grid, flipbook, grid, strip, video
+from sp4dlib.show.merging import merge_pages
 from sp4dlib.show.meshes import mesh_player, polyscope_shot, polyscope_works, weights_viewer
 from sp4dlib.show.style import PALETTE, id_colors, id_image, setup
 
-__all__ = ["PALETTE", "clip_grid", "flipbook", "grid", "id_colors", "id_image", "mesh_player", "polyscope_shot",
-           "polyscope_works", "setup", "strip", "video", "weights_viewer"]
+__all__ = ["PALETTE", "clip_grid", "flipbook", "grid", "id_colors", "id_image", "merge_pages", "mesh_player",
+           "polyscope_shot", "polyscope_works", "setup", "strip", "video", "weights_viewer"]

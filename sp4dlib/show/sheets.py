@@ -46,7 +46,8 @@ def contact_sheet(root: str | Path, splits: Sequence[str], clips: int = 8,
                 continue
             number = int(order.pop())
             clip = data.clip(number)
-            at = tuple(np.linspace(0, count, COLUMNS, endpoint=False).astype(int) for count in clip.rgb.shape[:2])
+            columns = min(COLUMNS, max(clip.rgb.shape[:2]))
+            at = tuple(np.linspace(0, count, columns, endpoint=False).astype(int) for count in clip.rgb.shape[:2])
             pairs = np.stack([clip.rgb[at], clip.part_images[at]], 1)                   # (columns, 2, H, W, 3)
             rows.append(pairs.reshape(-1, *clip.rgb.shape[2:]))
             captions.append(f"{data.split:5} {data.key(number)}: {data.about(number)['animation']}, "

@@ -14,18 +14,20 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sp4dlib.rigs.families import bird, fish, insect, snake
+from sp4dlib.rigs.families import arm, biped, bird, fish, hand, insect, snake, wheeled
 from sp4dlib.rigs.procedural import quadruped
 from sp4dlib.rigs.proportions import RANGES, Proportions
 from sp4dlib.rigs.rig import Rig
 from sp4dlib.rigs.shells import assemble
 
-_MODULES = {"bird": bird, "fish": fish, "snake": snake, "insect": insect}
+_MODULES = {"biped": biped, "bird": bird, "fish": fish, "snake": snake, "insect": insect, "hand": hand,
+            "robot_arm": arm,
+            "wheeled": wheeled}
 FAMILIES: tuple[str, ...] = ("quadruped", *_MODULES)
 FEWEST = 1000
 
 
-def creature(family: str, seed: np.random.Generator | int = 0, *, vertices: int = 3000, **options) -> Rig:
+def creature(family: str, seed: np.random.Generator | int = 0, *, vertices: int | None = None, **options) -> Rig:
     """One rig of a family.
 
     Parameters
@@ -34,8 +36,9 @@ def creature(family: str, seed: np.random.Generator | int = 0, *, vertices: int 
         One of :data:`FAMILIES`.
     seed : int or numpy Generator
         Draws proportions, colours, pattern and gait. The same seed gives the same bytes.
-    vertices : int
-        Wanted number, at least 1000, met to about a tenth; small shells need some two thousand in all.
+    vertices : int, optional
+        Wanted number, by default the family's usual one (2,500 to 6,000). Met to about a tenth where the family's small
+        shells, which do not get coarser, leave room.
     **options
         Any of :func:`family_options`, instead of the drawn one.
 
@@ -57,6 +60,7 @@ def creature(family: str, seed: np.random.Generator | int = 0, *, vertices: int 
     ['slither', 'raise']
     """
     known = family_options(family)
+    vertices = _usual(family) if vertices is None else vertices
     if vertices < FEWEST:
         raise ValueError(f"{vertices} vertices are too few for a {family}; ask for {FEWEST} or more")
     if family == "quadruped":
@@ -94,6 +98,10 @@ def family_options(family: str) -> dict[str, tuple]:
     if family == "quadruped":
         return {item.name: RANGES.get(item.name, ()) for item in fields(Proportions)}
     return {**_MODULES[family].RANGES, **_MODULES[family].CHOICES}
+
+
+def _usual(family: str) -> int:
+    return 2500 if family == "quadruped" else _MODULES[family].VERTICES
 
 
 def _checked(family: str, key: str, value, known: tuple):

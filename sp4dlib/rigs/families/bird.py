@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from sp4dlib.rigs.bones import Bones, animate, worlds
-from sp4dlib.rigs.gait import leg_angles, step
+from sp4dlib.rigs.gait import leg_angles, leg_joints, step
 from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, fin, tube
 
-SPACING = 0.036
+VERTICES, SPACING = 3000, 0.036
 RANGES = {"body_length": (0.55, 0.75), "girth": (0.13, 0.20), "neck_length": (0.16, 0.42), "head_radius": (0.085, 0.12),
           "beak_length": (0.10, 0.26), "wing_length": (0.65, 1.05), "wing_chord": (0.24, 0.36),
           "leg_length": (0.26, 0.55), "tail_length": (0.22, 0.45), "flap": (0.5, 0.8), "tempo": (0.7, 1.4)}
@@ -54,7 +54,8 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
 def _head(p: SimpleNamespace, face: np.ndarray, head: np.ndarray, spacing: float) -> list[Shell]:
     hr = p.head_radius
     tip = face + p.beak_length * np.array([0, -0.25, 1.0])
-    beak = tube([face, face + 0.5 * (tip - face) + [0, 0.02 * p.beak_length, 0], tip], [0.42 * hr, 0.28 * hr, 0.06 * hr],
+    beak = tube([face, face + 0.5 * (tip - face) + [0, 0.02 * p.beak_length, 0], tip],
+                [0.42 * hr, 0.28 * hr, 0.06 * hr],
                 min(spacing, 0.5 * hr)).on("head").painted(p.colors[3])
     shells = [beak]
     for _, s in SIDES:
@@ -76,7 +77,7 @@ def _tail(p: SimpleNamespace, bones: Bones, y: float, half: float, spacing: floa
     blade = fin([root + [0.4 * p.girth, 0, 0.05], root - [0.4 * p.girth, 0, -0.05]], [tip + wide, tip - wide],
                 0.022, spacing).on("tail")
     bands = smooth_step((np.sin(3.2 * blade.points[:, 2] / p.tail_length * np.pi) - 0.1) / 0.3)
-    return blade.painted(mix(np.broadcast_to(linear(p.colors[0]), (len(bands), 3)), p.colors[2], bands))
+    return blade.marked(p.colors[0], p.colors[2], bands)
 
 
 def _wing(p: SimpleNamespace, bones: Bones, side: str, s: int, spacing: float) -> list[Shell]:
@@ -100,7 +101,8 @@ def _wing(p: SimpleNamespace, bones: Bones, side: str, s: int, spacing: float) -
         root = shoulder + [out * (0.70 - 0.035 * k), 0, c * (0.24 - 0.13 * k)]
         way = np.array([s * np.cos(turn), 0, -np.sin(turn)])
         across = 0.065 * c / 0.3 * np.array([s * np.sin(turn), 0, np.cos(turn)])
-        feather = fin([root + across, root - across], [root + reach * way + 0.5 * across, root + reach * way - 0.5 * across],
+        feather = fin([root + across, root - across],
+                      [root + reach * way + 0.5 * across, root + reach * way - 0.5 * across],
                       0.012, spacing)
         shells.append(feather.on(joints[2]).painted(p.colors[2 if k % 2 == 0 else 0]))
     return shells
@@ -118,7 +120,7 @@ def _leg(p: SimpleNamespace, bones: Bones, side: str, s: int, spacing: float) ->
     reach = np.linalg.norm(knee - hip)
     leg = leg.chain(names[:2], [reach], 1.5 * r)
     thigh = smooth_step((0.62 * reach - leg.along) / (0.1 * reach))
-    shells = [leg.painted(mix(np.broadcast_to(linear(p.colors[3]), (len(thigh), 3)), p.colors[0], thigh))]
+    shells = [leg.marked(p.colors[3], p.colors[0], thigh)]
     for turn in (-0.5, 0.0, 0.5, np.pi):
         length = 0.13 if turn != np.pi else 0.07
         tip = ankle + [length * np.sin(turn), -0.55 * r, length * np.cos(turn)]
@@ -181,7 +183,7 @@ def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
     for side, s in SIDES:
         turns[f"wing_upper_{side}"] = (1.15, s * 1.30, s * 0.10)
         turns[f"wing_lower_{side}"] = (0.0, s * 0.10, s * 0.04 * np.sin(2 * turn))
-        turns[f"wing_hand_{side}"] = (0.0, s * 0.08, 0.0)
+        turns[f"wing_hand_{side}"] = (0.0, -s * 0.75, 0.0)
     h = p.leg_length
     bob = np.stack([0.03 * np.sin(turn), -0.07 + 0.02 * np.cos(2 * turn), 0 * turn], 1) * h
     body = worlds(skeleton, phase, turns, {"hips": bob})
@@ -190,6 +192,6 @@ def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
         ankle = skeleton.joints[skeleton.names.index(f"leg_foot_{side}")]
         toe = np.array([ankle[0], 0.0, ankle[2] + 0.11])
         path, pitch = step((phase + late) % 1, toe, 0.55 * h, 0.22 * h)
-        for joint, swing in leg_angles(skeleton, body, f"leg_{side}", toe, path, pitch).items():
+        for joint, swing in leg_angles(skeleton, body, leg_joints(f"leg_{side}"), toe, path, pitch).items():
             swings[joint] = (swing, 0.0, 0.0)
     return animate("walk", skeleton, phase, 1.0 / p.tempo, {**turns, **swings}, {"hips": bob})

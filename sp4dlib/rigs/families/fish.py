@@ -11,7 +11,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, fin, tube
 
-SPACING = 0.032
+VERTICES, SPACING = 3000, 0.032
 RANGES = {"length": (0.9, 1.3), "height": (0.16, 0.34), "width": (0.10, 0.17), "fin_size": (0.8, 1.4),
           "sweep": (0.35, 0.6), "tempo": (0.8, 1.5)}
 CHOICES = {"tail": ("fork", "fan", "crescent"), "pattern": ("bands", "stripes", "spots", "plain"),
@@ -61,7 +61,8 @@ def _fins(p: SimpleNamespace, bones: Bones, y: float, spacing: float) -> list[Sh
     bones.joint("dorsal", "spine_1", [0, up - 0.1 * h, 0.0])
     low = y - 0.6 * h
     anal = fin([[0, low, -0.12 * length], [0, low + 0.2 * h, -0.26 * length]],
-               [[0, low - 0.10 * f - 0.1 * h, -0.22 * length], [0, low - 0.06 * f - 0.1 * h, -0.30 * length]], 0.012, spacing)
+               [[0, low - 0.10 * f - 0.1 * h, -0.22 * length],
+                [0, low - 0.06 * f - 0.1 * h, -0.30 * length]], 0.012, spacing)
     shells = [dorsal.on("dorsal").painted(p.colors[3]), anal.on("spine_2").painted(p.colors[3])]
     root = np.array([0, y, 0]) - 0.42 * z
     lobes = {"fork": ((0.20, 0.16, 0.06), (-0.20, 0.16, 0.06)), "crescent": ((0.27, 0.10, 0.04), (-0.27, 0.10, 0.04)),

@@ -12,9 +12,9 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, ball, eye, fin, tube
 
-SPACING = 0.036
+VERTICES, SPACING = 3000, 0.036
 RANGES = {"thorax": (0.12, 0.17), "abdomen": (0.34, 0.55), "girth": (0.13, 0.21), "head_radius": (0.09, 0.13),
-          "height": (0.20, 0.34), "leg_reach": (0.42, 0.62), "leg_radius": (0.018, 0.028), "feelers": (0.26, 0.50),
+          "height": (0.20, 0.34), "leg_reach": (0.34, 0.52), "leg_radius": (0.018, 0.028), "feelers": (0.26, 0.50),
           "tempo": (0.8, 1.6)}
 CHOICES = {"wings": ("none", "cases", "clear"), "pattern": ("bands", "spots", "plain"),
            "colors": (("#2a2422", "#8a2b1c", "#d9a13a"), ("#c0392b", "#1d1a1a", "#1d1a1a"),
@@ -35,7 +35,7 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
     chest = ball([0, y, 0], [0.82 * t, 0.75 * t, 1.05 * t], spacing).on("thorax")
     face = np.array([0, y + 0.15 * t, 0.95 * t + 0.75 * p.head_radius])
     skull = ball(face, p.head_radius * np.array([1.0, 0.85, 0.95]), spacing).on("head")
-    shells = [chest.painted(p.colors[0]), skull.painted(mix(_plain(p, skull), p.colors[1], np.full(len(skull.points), 0.5))),
+    shells = [chest.painted(p.colors[0]), skull.marked(p.colors[0], p.colors[1], np.full(len(skull.points), 0.5)),
               _abdomen(p, bones, y, spacing, generator)]
     for side, s in SIDES:
         hr = p.head_radius
@@ -43,7 +43,8 @@ def grow(p: SimpleNamespace, spacing: float, generator: np.random.Generator) -> 
                           white=p.colors[2], pupil="#14100e").on("head"))
         jaw = face + hr * np.array([s * 0.32, -0.35, 0.72])
         bones.joint(f"mandible_{side}", "head", jaw)
-        shells.append(tube([jaw, jaw + hr * np.array([s * 0.30, -0.1, 0.45]), jaw + hr * np.array([-s * 0.05, -0.1, 0.85])],
+        shells.append(tube([jaw, jaw + hr * np.array([s * 0.30, -0.1, 0.45]),
+                            jaw + hr * np.array([-s * 0.05, -0.1, 0.85])],
                            [0.16 * hr, 0.14 * hr, 0.05 * hr], 0.3 * hr).on(f"mandible_{side}").painted("#2a1c16"))
         shells += _feeler(p, bones, face, side, s)
         for kind, z, turn in LEGS:
@@ -61,7 +62,8 @@ def _abdomen(p: SimpleNamespace, bones: Bones, y: float, spacing: float, generat
     back, g = bones.at("abdomen")[2], p.girth
     z = np.array([0.04, -0.12, -0.5, -0.82, -1.0]) * p.abdomen + back
     rise = y + np.array([0.1 * p.thorax, 0.2 * g, 0.3 * g, 0.15 * g, 0.0])
-    shell = tube(np.stack([0 * z, rise, z], 1), np.array([0.40, 0.78, 1.0, 0.66, 0.22])[:, None] * [g, 0.85 * g], spacing)
+    shell = tube(np.stack([0 * z, rise, z], 1), np.array([0.40, 0.78, 1.0, 0.66, 0.22])[:, None] * [g, 0.85 * g],
+                 spacing)
     share = _marks(p, shell, generator)
     return shell.on("abdomen").painted(mix(_plain(p, shell), p.colors[1], share))
 
@@ -105,7 +107,8 @@ def _leg(p: SimpleNamespace, bones: Bones, kind: str, side: str, s: int, z: floa
     toe = heel + 0.16 * reaches * out + [0, -0.1 * r, 0]
     return [ball(0.5 * (hip + upper), 1.9 * r, fine).on(names[0]).painted(p.colors[0]),
             tube([upper, knee], [1.5 * r, r], fine).on(names[1]).painted(p.colors[1]),
-            tube([knee, heel, toe], [1.05 * r, 0.75 * r, 0.6 * r], fine, straight=True).on(names[2]).painted(p.colors[0])]
+            tube([knee, heel, toe], [1.05 * r, 0.75 * r, 0.6 * r], fine,
+                 straight=True).on(names[2]).painted(p.colors[0])]
 
 
 def _wing(p: SimpleNamespace, bones: Bones, side: str, s: int, y: float, spacing: float) -> list[Shell]:
@@ -119,7 +122,7 @@ def _wing(p: SimpleNamespace, bones: Bones, side: str, s: int, y: float, spacing
                          middle[2] + length * np.array([-0.28, 0.0, 0.28])], 1)
         near = np.linalg.norm((case.points[:, None] - dots) * [1, 0.3, 1], axis=2).min(1)
         share = smooth_step((1.3 - near / (0.24 * g)) / 0.4)
-        return [case.on(f"wing_{side}").painted(mix(np.broadcast_to(linear(p.colors[1]), (len(near), 3)), p.colors[2], share))]
+        return [case.on(f"wing_{side}").marked(p.colors[1], p.colors[2], share)]
     shells = []
     for size, turn in ((1.45, 20), (1.05, 48)):
         way = np.array([s * np.cos(np.radians(turn)), 0.10, -np.sin(np.radians(turn))])
@@ -149,7 +152,8 @@ def _feet(p: SimpleNamespace, skeleton: Skeleton) -> dict[tuple[str, str], np.nd
     return feet
 
 
-def _planted(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turns: dict, bob: np.ndarray, paths: dict) -> dict:
+def _planted(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turns: dict, bob: np.ndarray,
+             paths: dict) -> dict:
     body = worlds(skeleton, phase, turns, {"thorax": bob})[:, 0]
     turns = dict(turns)
     for (kind, side), foot in _feet(p, skeleton).items():
@@ -159,7 +163,8 @@ def _planted(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turns: d
 
 
 def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:
-    late = {("front", "left"): 0, ("middle", "right"): 0, ("hind", "left"): 0}      # one tripod; the other half a cycle on
+    late = {("front", "left"): 0, ("middle", "right"): 0,
+            ("hind", "left"): 0}      # one tripod; the other half a cycle on
     paths = {key: step((phase + late.get(key, 0.5)) % 1, foot, 0.5 * p.leg_reach, 0.16 * p.leg_reach)[0]
              for key, foot in _feet(p, skeleton).items()}
     bob = np.stack([0.02 * np.sin(turn), 0.015 * np.cos(2 * turn), 0 * turn], 1) * p.leg_reach
@@ -170,7 +175,8 @@ def _walk(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.nd
         turns[f"feeler_{side}"] = (0.22 * np.sin(turn + s), 0.25 * np.sin(turn * 2 + s), 0.0)
         turns[f"feeler_tip_{side}"] = (0.25 * np.sin(turn + s - 1), 0.2 * np.sin(turn * 2 + s - 1), 0.0)
         turns[f"mandible_{side}"] = (0.0, s * 0.12 * np.sin(turn), 0.0)
-    return animate("walk", skeleton, phase, 0.9 / p.tempo, _planted(p, skeleton, phase, turns, bob, paths), {"thorax": bob})
+    return animate("walk", skeleton, phase, 0.9 / p.tempo, _planted(p, skeleton, phase, turns, bob, paths),
+                   {"thorax": bob})
 
 
 def _threat(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:
@@ -180,7 +186,8 @@ def _threat(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.
     for side, s in SIDES:
         wave = np.stack([s * 0.10 * np.sin(3 * turn), 0.85 + 0.20 * np.sin(3 * turn + s), 0.15 + 0 * turn], 1)
         paths["front", side] = paths["front", side] + p.leg_reach * up[:, None] * wave
-    turns = {"thorax": (-0.34 * up, 0.10 * up * np.sin(2 * turn), 0.0), "head": (-0.10 * up, 0.2 * up * np.sin(2 * turn), 0.0),
+    turns = {"thorax": (-0.34 * up, 0.10 * up * np.sin(2 * turn), 0.0),
+             "head": (-0.10 * up, 0.2 * up * np.sin(2 * turn), 0.0),
              "abdomen": (0.30 * up, 0.0, 0.0)}
     for side, s in SIDES:
         turns[f"feeler_{side}"] = (-0.35 * up + 0.2 * np.sin(2 * turn + s), s * 0.25 * up, 0.0)
@@ -188,7 +195,8 @@ def _threat(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.
         turns[f"mandible_{side}"] = (0.0, s * 0.45 * up, 0.0)
         if p.wings != "none":
             turns[f"wing_{side}"] = (-0.15 * up, s * 0.35 * up, s * 0.30 * up)
-    return animate("threat", skeleton, phase, 2.4 / p.tempo, _planted(p, skeleton, phase, turns, bob, paths), {"thorax": bob})
+    return animate("threat", skeleton, phase, 2.4 / p.tempo, _planted(p, skeleton, phase, turns, bob, paths),
+                   {"thorax": bob})
 
 
 def _fly(p: SimpleNamespace, skeleton: Skeleton, phase: np.ndarray, turn: np.ndarray) -> Animation:

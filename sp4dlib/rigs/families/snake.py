@@ -11,7 +11,7 @@ from sp4dlib.rigs.paint import linear, mix, smooth_step
 from sp4dlib.rigs.rig import Animation, Skeleton
 from sp4dlib.rigs.shells import Shell, eye, tube
 
-SPACING = 0.035
+VERTICES, SPACING = 3000, 0.035
 RANGES = {"length": (1.9, 2.7), "thickness": (0.085, 0.13), "head_size": (1.15, 1.5), "waves": (1.3, 2.0),
           "sway": (0.75, 1.05), "tempo": (0.7, 1.4)}
 CHOICES = {"hood": (False, False, True), "pattern": ("bands", "diamonds", "stripes", "plain"),
@@ -85,7 +85,8 @@ def move(p: SimpleNamespace, skeleton: Skeleton) -> tuple[Animation, ...]:
     turns["tongue"] = (0.25 * np.sin(4 * turn), 0.0, 0.0)
     slither = animate("slither", skeleton, phase, 1.6 / p.tempo, turns, {"body": _centred(skeleton, phase, turns)})
     up = 0.5 - 0.5 * np.cos(turn)
-    slopes = {"front_1": -0.30, "front_2": -0.45, "front_3": -0.45, "front_4": -0.15, "front_5": 0.35, "front_6": 0.50, "head": 0.45}
+    slopes = {"front_1": -0.30, "front_2": -0.45, "front_3": -0.45, "front_4": -0.15, "front_5": 0.35, "front_6": 0.50,
+              "head": 0.45}
     turns = {name: (slope * up, 0.14 * up * np.sin(2 * turn), 0.0) for name, slope in slopes.items()}
     turns |= {f"back_{i + 1}": (0.0, 0.20 * np.sin(turn - 0.6 * i), 0.0) for i in range(BACK)}
     turns["tongue"] = (0.3 * np.sin(6 * turn), 0.0, 0.0)
