@@ -18,6 +18,7 @@ import numpy as np
 import sp4dlib
 from sp4dlib.cli_data import add_data
 from sp4dlib.cli_rig import add_rig
+from sp4dlib.cli_train import add_train
 
 EPILOG = """what is written (whole, or not at all):
   rgb.mp4, parts.mp4   all views side by side, in colour and in part colours
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_generate(commands)
     add_rig(commands)
     add_data(commands)
+    add_train(commands)
     return parser
 
 

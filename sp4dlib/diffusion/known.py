@@ -32,6 +32,10 @@ class Held(NamedTuple):
         """``latents``, with the known ones at noise level ``sigma`` (0: clean)."""
         return torch.where(self.mask, self.clean + sigma * noise, latents)
 
+    def shown(self, scaled: Tensor) -> Tensor:
+        """The network's input ``scaled``, with the clean latents in it where they are known."""
+        return torch.where(self.mask, self.clean.to(scaled.dtype), scaled)
+
     def answer(self, velocity: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """``velocity``, with that of the known images where they are known; ``sigma`` of shape (1,)."""
         return torch.where(self.mask, edm.velocity(self.clean, noise, sigma), velocity)

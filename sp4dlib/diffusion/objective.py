@@ -45,7 +45,8 @@ class StepLoss(NamedTuple):
     ----------
     total : Tensor, shape ()
     rgb, part : Tensor, shape ()
-        Mean squared error in v over the images that are not known.
+        Squared error in v; of known images 0. The mean runs over all images, so that a batch that is taken in pieces,
+        or shared by several devices, has the mean of their losses.
     contrastive : Tensor, shape ()
         Not yet weighted.
     """
@@ -159,7 +160,5 @@ def expand_images(mask: Tensor, like: Tensor) -> Tensor:
 
 
 def masked_mean(error: Tensor, known: Tensor) -> Tensor:
-    """Mean square of ``error`` (B, T, V, C, H, W) over the images that are not ``known``; 0 if all are."""
-    each = error.float().square().flatten(3).mean(-1)                                               # (B, T, V)
-    free = ~known
-    return (each * free).sum() / free.sum().clamp(min=1)
+    """Mean square of ``error`` (B, T, V, C, H, W), that of ``known`` images (B, T, V) taken as 0."""
+    return error.float().square().flatten(3).mean(-1).masked_fill(known, 0).mean()

@@ -33,6 +33,7 @@ __all__ = ["SP4DPipeline", "SP4DPipelineOutput", "euler_scheduler", "guidance_we
 log = logging.getLogger(__name__)
 
 OVERLAPS = ("hold", "view_latents", "none")
+KNOWN_INPUTS = ("noised", "clean")
 
 
 @dataclass
@@ -118,6 +119,9 @@ class SP4DPipeline(DiffusionPipeline):
         What a window learns of the frames it shares with the one before. ``"hold"``: both branches are held to them.
         ``"view_latents"``: the network is told the colour latents of its first frame, as SV4D 2.0 was trained to be.
         ``"none"``: nothing, as in the release of SP4D.
+    known_input : {"noised", "clean"}
+        How the network is shown what it is held to: at the noise level of the rest, which suits every network, or
+        clean, as `sp4dlib.diffusion.objective.Objective` trains it where ``TrainConfig.known`` is positive.
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
@@ -130,15 +134,17 @@ class SP4DPipeline(DiffusionPipeline):
                  fill: float = 0.9, num_views: int | None = None, azimuths: list | None = None,
                  guidance_scale: float | list = (1.0, 2.0), guidance_ramp: str = "frames",
                  num_inference_steps: int = 25, shows_input: bool = True, scale_condition: bool = True,
-                 overlap: str = "hold"):
+                 overlap: str = "hold", known_input: str = "noised"):
         super().__init__()
+        if known_input not in KNOWN_INPUTS:
+            raise ValueError(f"known_input is one of {', '.join(KNOWN_INPUTS)}; got {known_input!r}")
         if overlap not in OVERLAPS:
             raise ValueError(f"overlap is one of {', '.join(OVERLAPS)}; got {overlap!r}")
         self.register_modules(unet=unet, scheduler=scheduler, vae=vae, image_encoder=image_encoder)
         self.register_to_config(image_size=image_size, num_frames=num_frames, fill=fill, num_views=num_views,
                                 azimuths=azimuths, guidance_scale=guidance_scale, guidance_ramp=guidance_ramp,
                                 num_inference_steps=num_inference_steps, shows_input=shows_input,
-                                scale_condition=scale_condition, overlap=overlap)
+                                scale_condition=scale_condition, overlap=overlap, known_input=known_input)
         self._check_components()
 
     def _check_components(self) -> None:
@@ -265,7 +271,8 @@ class SP4DPipeline(DiffusionPipeline):
         if hold_input:
             view = input_view(cameras, None if config.shows_input else input_elevation)
             known |= {(t, view): frame for t, frame in enumerate(frames)}
-        sampling = Sampling(steps, weights.to(self._execution_device), generator, sequential_guidance)
+        sampling = Sampling(steps, weights.to(self._execution_device), generator, sequential_guidance,
+                            config.known_input == "clean")
 
         def after_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
             bar.update()

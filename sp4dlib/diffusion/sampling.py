@@ -25,12 +25,15 @@ class Sampling:
     generator : torch.Generator or None
     sequential : bool
         See `sp4dlib.diffusion.guidance.guided_answer`.
+    clean_known : bool
+        Show the network known images clean and unscaled, not noised.
     """
 
     steps: int
     weights: Tensor
     generator: torch.Generator | None = None
     sequential: bool = False
+    clean_known: bool = False
 
 
 def sample_window(unet, scheduler, condition: Tensor, inputs: dict[str, Tensor | None], held: Held | None,
@@ -71,6 +74,8 @@ def sample_window(unet, scheduler, condition: Tensor, inputs: dict[str, Tensor |
         if held is not None:
             latents = held.at(latents, noise, sigma)
         scaled = scheduler.scale_model_input(latents, timestep).to(condition.dtype)
+        if held is not None and sampling.clean_known:
+            scaled = held.shown(scaled)
         velocity = guided_answer(unet, scaled, condition, timestep, sampling.weights, sampling.sequential, **inputs)
         velocity = velocity.float()
         if held is not None:

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 PRECISIONS = ("no", "bf16", "fp16")
-FREE_TO_CHANGE = {"steps", "log_every", "evaluate_every", "checkpoint_every", "workers", "gradient_checkpointing",
-                  "accumulate"}     # on resuming, at a constant rate: they do not alter what the steps so far have done
+FREE_TO_CHANGE = {"steps", "log_every", "evaluate_every", "checkpoint_every", "sample_every", "workers",
+                  "gradient_checkpointing", "accumulate"}     # on resuming, at a constant rate: they do not alter what the steps so far have done
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TrainConfig:
         Processes that draw samples, for each device; 0 draws them in the training process.
     seed : int
         Of the draws of clips, noise and dropout.
-    log_every, evaluate_every, checkpoint_every : int
+    log_every, evaluate_every, checkpoint_every, sample_every : int
         In steps; 0 is never. The held-out loss is also taken before the first and after the last step.
     """
 
@@ -75,6 +75,7 @@ class TrainConfig:
     log_every: int = 10
     evaluate_every: int = 0
     checkpoint_every: int = 0
+    sample_every: int = 0
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):

@@ -25,8 +25,8 @@ from tqdm.auto import tqdm
 
 from sp4dlib import profile
 from sp4dlib.diffusion.data import Batch, ClipTensors, Views, clips_views, latents
-from sp4dlib.diffusion.edm import Pair, denoising_loss
-from sp4dlib.diffusion.objective import Objective, make_draws
+from sp4dlib.diffusion.edm import Pair
+from sp4dlib.diffusion.objective import Draws, Objective, make_draws
 from sp4dlib.diffusion.train_config import FREE_TO_CHANGE, TrainConfig
 
 __all__ = ["Heldout", "TrainConfig", "TrainResult", "heldout_loss", "make_heldout", "train"]
@@ -88,7 +88,8 @@ def make_heldout(data: ClipTensors, windows: int = 4, levels: int = 4, seed: int
     training objective. No image is known.
     """
     generator = torch.Generator().manual_seed(seed)
-    batch = latents(clips_views([data.draw(generator) for _ in range(windows)]), vae).to("cpu")
+    views = clips_views([data.draw(generator) for _ in range(windows)])
+    batch = latents(views, vae, None if vae is None else vae.device).to("cpu")
     middle = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
     quantiles = torch.exp(p_mean + p_std * torch.special.ndtri(middle)).float()
     batch = Batch(*(tensor.repeat_interleave(levels, 0) for tensor in batch))
@@ -98,18 +99,22 @@ def make_heldout(data: ClipTensors, windows: int = 4, levels: int = 4, seed: int
 
 @torch.no_grad()
 def heldout_loss(model: nn.Module, heldout: Heldout, batch_size: int = 8) -> float:
-    """Mean denoising loss of ``model`` on fixed noise; the same weights give the same number."""
+    """Mean denoising loss of ``model`` on fixed noise; the same weights give the same number.
+
+    Of both branches' mean, or of colours alone for a `MultiViewUNet`.
+    """
     device = next(model.parameters()).device
     training = model.training
-    model.eval()
+    objective = Objective(model.eval())
     total = 0.0
     for part in range(0, len(heldout.sigma), batch_size):
         rows = slice(part, part + batch_size)
         batch = Batch(*(tensor[rows] for tensor in heldout.batch)).to(device)
-        noise = Pair(*(tensor[rows].to(device) for tensor in heldout.noise))
-        loss = denoising_loss(model, Pair(batch.rgb, batch.part), noise, heldout.sigma[rows].to(device),
-                              batch.condition, batch.cameras)
-        total += loss.total.double().sum().item()
+        count = len(batch.rgb)
+        known = torch.zeros(batch.rgb.shape[:3], dtype=torch.bool)
+        draws = Draws(heldout.sigma[rows], Pair(*(tensor[rows] for tensor in heldout.noise)),
+                      torch.ones(count, dtype=torch.bool), Pair(known, known)).to(device)
+        total += objective(batch, draws).total.double().item() * count
     model.train(training)
     return total / len(heldout.sigma)
 
@@ -167,8 +172,8 @@ class _Run:
 
     def __init__(self, model: nn.Module, data: ClipTensors, config: TrainConfig, vae: nn.Module | None,
                  device: torch.device) -> None:
-        self.config, self.vae = config, vae
-        self.accelerator = make_accelerator(config.precision, device)
+        self.config, self.accelerator = config, make_accelerator(config.precision, device)
+        self.vae = None if vae is None else vae.to(self.accelerator.device).eval()
         share = config.batch_size // self.accelerator.num_processes
         if share * self.accelerator.num_processes != config.batch_size or share % config.accumulate:
             raise ValueError(f"a batch of {config.batch_size} cannot be shared by {self.accelerator.num_processes} "
@@ -246,6 +251,20 @@ class _Run:
         self.history.append(record)
         return record
 
+    def show(self, sampler: Callable[[int, nn.Module], None]) -> None:
+        """Let the first device make samples with the running mean of the weights."""
+        with self.mean.in_place():
+            if self.accelerator.is_main_process:
+                sampler(self.step, self.model.eval())
+            self.accelerator.wait_for_everyone()
+        self.model.train()
+
+    def any(self, flag: bool) -> bool:
+        """Is it true on any device? All must leave the loop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)).item() > 0
+
     def save(self, out: Path) -> None:
         """Write the whole state; a reader sees the old file or the new one, never half of one."""
         weights, optimizer = get_state_dict(self.wrapped, self.optimizer.optimizer, options=WHOLE)
@@ -304,7 +323,8 @@ def join_views(samples: list[Views]) -> Views:
 def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | os.PathLike | None = None, *,
           resume: bool = True, heldout: Heldout | None = None, device: str | torch.device | None = None,
           vae: nn.Module | None = None, minutes: float | None = None,
-          callback: Callable[[int, dict], None] | None = None, progress: bool | None = None) -> TrainResult:
+          callback: Callable[[int, dict], None] | None = None,
+          sampler: Callable[[int, nn.Module], None] | None = None, progress: bool | None = None) -> TrainResult:
     """Train ``model`` in place to denoise windows of ``data``.
 
     Stopping and resuming gives the same losses as not stopping. Ctrl-C ends the run after the step at hand, with a
@@ -333,6 +353,9 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
         Stop, with a checkpoint, when so much time has passed: to train in pieces.
     callback : callable, optional
         Called with (steps done, record) after each logged step, on the first device.
+    sampler : callable, optional
+        Called with (steps done, network) every ``config.sample_every`` steps, on the first device, while the network
+        holds the running mean of its weights.
     progress : bool, optional
         Show a bar; by default not in the ``ci`` profile.
 
@@ -349,7 +372,7 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
     """
     began = time.perf_counter()
     device = torch.device(device) if device is not None else next(model.parameters()).device
-    run = _Run(model.to(device), data, config, None if vae is None else vae.to(device).eval(), device)
+    run = _Run(model.to(device), data, config, vae, device)
     main = run.accelerator.is_main_process
     out = Path(out) if out is not None else None
     if out is not None:
@@ -364,7 +387,8 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
     pieces = iter(run.pieces(config.steps))
     with stop_signal() as stopped, tqdm(total=config.steps, initial=run.step, unit="step",
                                         disable=not (main and show_progress(progress))) as bar:
-        while run.step < config.steps and not stopped.is_set():
+        stop = False
+        while run.step < config.steps and not stop:
             run.pending.append(run.advance(pieces))
             bar.update()
             record = run.record(heldout)
@@ -373,8 +397,10 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
             if out is not None and (due(run.step, config.checkpoint_every) or run.step == config.steps):
                 run.save(out)
             note(record, out, callback, main)
-            if minutes is not None and time.perf_counter() - began > 60 * minutes:
-                stopped.set()
+            if sampler is not None and due(run.step, config.sample_every):
+                run.show(sampler)
+            late = minutes is not None and time.perf_counter() - began > 60 * minutes
+            stop = run.any(late or stopped.is_set())
     if run.step < config.steps and out is not None:
         run.save(out)
     finished = run.step >= config.steps

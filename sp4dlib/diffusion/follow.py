@@ -1,0 +1,259 @@
+"""Following a recipe: clips, autoencoder, colour branch, both branches, pipeline; resumable at every step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.state import PartialState
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import nn
+
+from sp4dlib import profile
+from sp4dlib.clips import Clip
+from sp4dlib.clips.build import build_set
+from sp4dlib.clips.dataset import KinematicParts
+from sp4dlib.diffusion.autoencoder import make_vae, train_vae
+from sp4dlib.diffusion.pipeline import SP4DPipeline
+from sp4dlib.diffusion.recipe import Recipe
+from sp4dlib.diffusion.samplers import euler_scheduler
+from sp4dlib.diffusion.training import Heldout, TrainResult, make_heldout, train
+
+__all__ = ["Outcome", "Windows", "follow"]
+
+log = logging.getLogger(__name__)
+
+RECIPE, MODEL, SAMPLES, DATA = "recipe.json", "model", "samples", "data"
+FIXED = ("size", "model", "data")       # parts of a recipe that a run cannot change; stages and VAE look after themselves
+
+
+class Windows:
+    """Windows of a training set with a share that stand still, as `train` draws them.
+
+    Parameters
+    ----------
+    data : KinematicParts
+    still : float
+        Share of windows that repeat one frame.
+    """
+
+    def __init__(self, data: KinematicParts, still: float = 0.0) -> None:
+        self.data, self.still = data, still
+
+    def draw(self, generator: torch.Generator) -> Clip:
+        """A random window of a random clip."""
+        return self.data.draw(generator, self.still)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `follow` returns.
+
+    Attributes
+    ----------
+    finished : bool
+        False if Ctrl-C or the time limit ended it early; ``resume=True`` goes on.
+    stages : dict of TrainResult
+        Of the stages that were begun.
+    pipeline : SP4DPipeline or None
+        The model, if it is finished. It lies in the folder ``model``.
+    """
+
+    finished: bool
+    stages: dict[str, TrainResult]
+    pipeline: SP4DPipeline | None
+
+
+def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | None = None, resume: bool = False,
+           minutes: float | None = None, device: str | None = None, workers: int = 0,
+           progress: bool | None = None) -> Outcome:
+    """Make the model of a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : path
+        Folder for ``recipe.json``, the set (``data``) if it is built here, a folder with checkpoint and metrics for
+        each of ``vae``, ``rgb`` and ``dual``, ``samples``, and in the end ``model``.
+    data : path, optional
+        A set that ``sp4d data build`` wrote; by default the recipe's own is built.
+    resume : bool
+        Go on with what is in ``out``.
+    minutes : float, optional
+        Stop, with a checkpoint, when so much time has passed.
+    device : str, optional
+        By default that of the current profile.
+    workers : int
+        Processes that build the set; 0 is this one.
+    progress : bool, optional
+        Show bars; by default not in the ``ci`` profile.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    ValueError
+        If ``out`` holds another recipe's run, or one and ``resume`` is false; or if the set does not fit.
+    """
+    began, out = time.perf_counter(), Path(out)
+    device = device or profile.current().device
+    state = PartialState(cpu=torch.device(device).type == "cpu")
+
+    def left() -> float | None:
+        return None if minutes is None else max(0.0, minutes - (time.perf_counter() - began) / 60)
+
+    if state.is_main_process:
+        _claim(recipe, out, resume)
+        if data is None:
+            _build(recipe, out, workers, progress)
+    state.wait_for_everyone()
+    folder = Path(data) if data is not None else out / DATA
+    windows = Windows(_open(folder, "train", recipe), recipe.data.still)
+    vae = _vae(recipe, windows, out, left, device, progress, state)
+    if recipe.vae is not None and vae is None:
+        return Outcome(False, {}, None)
+    model, stages = recipe.network(), {}
+    shown = _shown(folder, recipe)
+    for name in (name for name in ("rgb", "dual") if name in recipe.stages):
+        config, network = recipe.stages[name], model.rgb if name == "rgb" else model
+        held = _heldout(shown, recipe, config, vae)
+        result = train(network, windows, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
+                       minutes=left(), progress=progress, sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
+        stages[name] = result
+        if not result.finished:
+            return Outcome(False, stages, None)
+        if name == "rgb":
+            model.rgb.load_state_dict(result.ema.state_dict())
+            model.copy_rgb_to_part()
+    pipeline = make_pipeline(recipe, stages["dual"].ema, vae)
+    if state.is_main_process:
+        save_pipeline(pipeline, out / MODEL, recipe.sampling.dtype)
+    state.wait_for_everyone()
+    return Outcome(True, stages, pipeline)
+
+
+def make_pipeline(recipe: Recipe, network: nn.Module, vae: AutoencoderKL | None) -> SP4DPipeline:
+    """The pipeline of a recipe round a network of its sizes."""
+    sampling, data = recipe.sampling, recipe.data
+    return SP4DPipeline(
+        network, euler_scheduler(sampling.sigma_max, sampling.sigma_min), vae, image_size=recipe.size,
+        num_frames=data.frames, fill=sampling.fill, azimuths=[360 * view / data.views for view in range(data.views)],
+        guidance_scale=list(sampling.guidance), num_inference_steps=sampling.steps,
+        known_input="clean" if recipe.stages["dual"].known else "noised")
+
+
+def save_pipeline(pipeline: SP4DPipeline, folder: Path, dtype: str = "float32") -> None:
+    """Write a pipeline into a folder that appears whole or not at all; weights in ``dtype``."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    kinds = {name: module.dtype for name, module in pipeline.components.items() if isinstance(module, nn.Module)}
+    try:
+        for name in kinds:
+            getattr(pipeline, name).to(getattr(torch, dtype))
+        pipeline.save_pretrained(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        for name, kind in kinds.items():
+            getattr(pipeline, name).to(kind)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _claim(recipe: Recipe, out: Path, resume: bool) -> None:
+    """Take the folder for this recipe."""
+    kept = out / RECIPE
+    if out.exists() and any(out.iterdir()):
+        if not resume:
+            raise ValueError(f"{out} is there and not empty; go on with it (resume), or choose another folder")
+        if not kept.is_file():
+            raise ValueError(f"{out} holds no {RECIPE}, so it is no training run; choose another folder")
+        before, now = json.loads(kept.read_text(encoding="utf-8")), recipe.to_dict()
+        changed = [name for name in FIXED if before.get(name) != now[name]]
+        if changed:
+            raise ValueError(f"{out} was begun with another recipe: {', '.join(changed)} differ; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".{RECIPE}.{os.getpid()}"
+    temporary.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, kept)
+
+
+def _build(recipe: Recipe, out: Path, workers: int, progress: bool | None) -> None:
+    if recipe.data.set is None:
+        raise ValueError(f"the recipe {recipe.name} has no set of its own: give one that `sp4d data build` wrote")
+    build_set(recipe.data.set, out / DATA, workers=workers, progress=progress is not False)
+
+
+def _open(folder: Path, split: str, recipe: Recipe) -> KinematicParts:
+    data = KinematicParts(folder, split, recipe.data.frames, recipe.data.views)
+    size = data.manifest["config"]["clips"]["size"]
+    if size != recipe.size:
+        raise ValueError(f"{folder} holds pictures of {size} pixels, the recipe wants {recipe.size}; build the set "
+                         f"with --size {recipe.size}")
+    return data
+
+
+def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float | None], device: str,
+         progress: bool | None, state: PartialState) -> AutoencoderKL | None:
+    """The trained autoencoder; None if there is none, or it is not finished. One device trains it, all load it."""
+    config = recipe.vae
+    if config is None:
+        return None
+    if config.pretrained:
+        return AutoencoderKL.from_pretrained(config.pretrained).to(device)
+    vae = make_vae(recipe.size, config.channels, config.latent_channels, config.seed)
+    if state.is_main_process:
+        train_vae(vae, windows, config, out / "vae", device=device, minutes=left(), progress=progress)
+    state.wait_for_everyone()
+    kept = torch.load(out / "vae" / "checkpoint.pt", map_location="cpu", weights_only=True)
+    if kept["step"] < config.steps:
+        return None
+    vae.load_state_dict(kept["weights"])
+    return vae.to(device).requires_grad_(False).eval()
+
+
+def _shown(folder: Path, recipe: Recipe) -> Windows | None:
+    """Clips that are not trained on, for held-out losses and samples."""
+    try:
+        return Windows(_open(folder, "val", recipe), recipe.data.still)
+    except ValueError as error:
+        log.warning("there is neither a held-out loss nor a sample on the way: %s", error)
+        return None
+
+
+def _heldout(shown: Windows | None, recipe: Recipe, config, vae: AutoencoderKL | None) -> Heldout | None:
+    if shown is None or not recipe.data.heldout:
+        return None
+    return make_heldout(shown, recipe.data.heldout, p_mean=config.p_mean, p_std=config.p_std, vae=vae)
+
+
+def _sampler(recipe: Recipe, vae: AutoencoderKL | None, shown: Windows | None,
+             folder: Path) -> Callable[[int, nn.Module], None] | None:
+    """Writes a picture of one held-out clip: its views in the first frame, true and generated, colour then parts."""
+    if shown is None:
+        return None
+    clip = shown.draw(torch.Generator().manual_seed(1))
+
+    def sample(step: int, network: nn.Module) -> None:
+        pipe = make_pipeline(recipe, network, vae)
+        pipe.set_progress_bar_config(disable=True)
+        made = pipe(list(clip.rgb[:, 0]), clip.cameras.azimuths, clip.cameras.elevations, crop=False,
+                    generator=torch.Generator().manual_seed(0), decode_parts=False)
+        rows = [clip.rgb[0], made.rgb[0], clip.part_images[0]]
+        rows += [] if made.part_images is None else [made.part_images[0]]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = np.concatenate([np.concatenate(list(row), 1) for row in rows])
+        temporary = folder / f".{step}.{os.getpid()}.png"
+        Image.fromarray(picture).save(temporary)
+        os.replace(temporary, folder / f"{step:07d}.png")
+
+    return sample
