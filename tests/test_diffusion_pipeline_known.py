@@ -160,3 +160,38 @@ def test_more_frames_repeat_the_last_and_fewer_cut(unet, clip):
     repeated, _ = run(pipe, clip[[0, 1, 1, 1], 0])
     assert np.array_equal(longer.rgb, repeated.rgb) and len(longer.rgb) == 4
     assert np.array_equal(run(pipe, clip[:, 0], num_frames=2)[0].rgb, run(pipe, clip[:2, 0])[0].rgb)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_network_trained_for_it_is_shown_known_images_clean(unet, clip, solver):
+    pipe = make(unet, solver, known_input="clean")
+    shown = []
+    hook = unet.register_forward_pre_hook(lambda _, args: shown.append([args[0].clone(), args[1].clone()]))
+    out, _ = run(pipe, clip[:2, 0], known={(0, 1): clip[0, 1]})
+    hook.remove()
+    noised, _ = run(make(unet, solver), clip[:2, 0], known={(0, 1): clip[0, 1]})
+    for rgb, part in shown:
+        assert torch.equal(rgb[0, 0, 1], codec.encode(clip[0, 1])) and not torch.equal(part[0, 0, 1], rgb[0, 0, 1])
+        assert not torch.equal(rgb[0, 1, 1], codec.encode(clip[1, 1])), "the others are noised"
+    assert np.array_equal(out.rgb[0, 1], clip[0, 1]) and not np.array_equal(out.part_images, noised.part_images)
+    free = [run(make(unet, solver, known_input=kind), clip[:2, 0])[0] for kind in ("noised", "clean")]
+    assert np.array_equal(free[0].rgb, free[1].rgb), "nothing known, nothing changed"
+
+
+def test_a_later_window_is_shown_clean_what_it_continues(unet, clip):
+    shown = []
+    hook = unet.register_forward_pre_hook(lambda _, args: shown.append(torch.stack(args[:2])))
+    run(make(unet, known_input="clean"), clip[:3, 0])
+    hook.remove()
+    later = shown[STEPS:]
+    assert len(later) == STEPS and all(torch.equal(each[:, :, 0], later[0][:, :, 0]) for each in later)
+    assert not torch.equal(later[0][:, :, 1], later[1][:, :, 1])
+
+
+def test_how_known_images_are_shown_is_saved(unet, tmp_path):
+    make(unet, known_input="clean").save_pretrained(tmp_path)
+    assert '"known_input": "clean"' in (tmp_path / "model_index.json").read_text()
+    assert SP4DPipeline.from_pretrained(tmp_path).config.known_input == "clean"
+    assert make(unet).config.known_input == "noised"
+    with pytest.raises(ValueError, match="known_input"):
+        make(unet, known_input="dirty")

@@ -1,9 +1,9 @@
 """The contrastive part-consistency loss of SP4D (arXiv 2509.10687, eq. 2).
 
-A part that is seen in several views and frames shall have like features in all of them, and unlike those of other parts.
-The paper names the loss and its temperature; the layer, the weight, the projection and the mask that features are
-pooled over are not stated. Here they are arguments: features are what the part branch's last decoder block hands to its
-output convolution, masks are the true part ids that training has.
+A part that is seen in several views and frames shall have like features in all of them, and unlike those of other
+parts. The paper names the loss and its temperature; the layer, the weight, the projection and the mask that features
+are pooled over are not stated. Here they are arguments: features are what the part branch's last decoder block hands to
+its output convolution, masks are the true part ids that training has.
 """
 
 from __future__ import annotations

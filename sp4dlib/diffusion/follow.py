@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.state import PartialState
 from diffusers import AutoencoderKL
 from PIL import Image
 from torch import nn
@@ -33,7 +32,7 @@ __all__ = ["Outcome", "Windows", "follow"]
 log = logging.getLogger(__name__)
 
 RECIPE, MODEL, SAMPLES, DATA = "recipe.json", "model", "samples", "data"
-FIXED = ("size", "model", "data")       # parts of a recipe that a run cannot change; stages and VAE look after themselves
+FIXED = ("size", "model", "data")       # what a run cannot change; checkpoints look after stages and VAE
 
 
 class Windows:
@@ -107,6 +106,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
         If ``out`` holds another recipe's run, or one and ``resume`` is false; or if the set does not fit.
     """
     began, out = time.perf_counter(), Path(out)
+    from accelerate.state import PartialState
+
     device = device or profile.current().device
     state = PartialState(cpu=torch.device(device).type == "cpu")
 
@@ -203,7 +204,7 @@ def _open(folder: Path, split: str, recipe: Recipe) -> KinematicParts:
 
 
 def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float | None], device: str,
-         progress: bool | None, state: PartialState) -> AutoencoderKL | None:
+         progress: bool | None, state) -> AutoencoderKL | None:
     """The trained autoencoder; None if there is none, or it is not finished. One device trains it, all load it."""
     config = recipe.vae
     if config is None:

@@ -29,7 +29,8 @@ class ModelConfig:
     Attributes
     ----------
     sizes : dict
-        Arguments of `DualUNet`, but for the numbers of latents, which follow from the autoencoder.
+        Arguments of `DualUNet`, but for the numbers of latents, which follow from the autoencoder. TOML has no word
+        for None: a ``context_dim`` or ``motion_context_dim`` of 0 is none.
     carry : bool
         Lay a path for the noise through the first weights (`sp4dlib.diffusion.nano.pass_through`): for narrow networks.
     start : str
@@ -42,6 +43,11 @@ class ModelConfig:
     carry: bool = False
     start: str = ""
     seed: int = 0
+
+    def arguments(self) -> dict:
+        """``sizes`` as `DualUNet` takes them."""
+        made = {name: tuple(value) if isinstance(value, list) else value for name, value in self.sizes.items()}
+        return {name: None if name.endswith("context_dim") and not value else value for name, value in made.items()}
 
 
 @dataclass(frozen=True)
@@ -145,9 +151,7 @@ class Recipe:
         """The network before training."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.model.seed)
-            sizes = {name: tuple(value) if isinstance(value, list) else value
-                     for name, value in self.model.sizes.items()}
-            model = DualUNet(in_channels=2 * self.channels, out_channels=self.channels, **sizes)
+            model = DualUNet(in_channels=2 * self.channels, out_channels=self.channels, **self.model.arguments())
         if self.model.carry:
             for branch in (model.rgb, model.part):
                 pass_through(branch)
@@ -210,15 +214,6 @@ def _made(kind: type, values: dict, where: str):
     if unknown:
         raise ValueError(f"{where} has no field {unknown[0]!r}; it has {', '.join(known)}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def scaled(recipe: Recipe, share: float) -> Recipe:
-    """The same recipe with ``share`` of the steps everywhere, at least one; to try it out."""
-    def shorter(config):
-        return replace(config, steps=max(1, round(config.steps * share)), warmup=round(config.warmup * share))
-
-    vae = None if recipe.vae is None else shorter(recipe.vae)
-    return replace(recipe, vae=vae, stages={name: shorter(stage) for name, stage in recipe.stages.items()})
 
 
 @dataclass(frozen=True)

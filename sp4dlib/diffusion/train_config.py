@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 PRECISIONS = ("no", "bf16", "fp16")
+# On resuming, at a constant rate: these do not alter what the steps so far have done.
 FREE_TO_CHANGE = {"steps", "log_every", "evaluate_every", "checkpoint_every", "sample_every", "workers",
-                  "gradient_checkpointing", "accumulate"}     # on resuming, at a constant rate: they do not alter what the steps so far have done
+                  "gradient_checkpointing", "accumulate"}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Blend(nn.Module):
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        weight = (-self.mix_factor).sigmoid()
+        weight = (-self.mix_factor).sigmoid().to(a.dtype)            # autocast leaves parameters in float32
         return torch.lerp(a, b, weight) if torch.is_grad_enabled() else a.lerp_(b, weight)
 
 

@@ -1,0 +1,100 @@
+"""The small autoencoder: sizes, training in pieces, latents of unit size."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusion_toys import toy_clip
+
+from sp4dlib.diffusion import codec
+from sp4dlib.diffusion.autoencoder import VAEConfig, make_vae, normalize_latents, train_vae, vae_loss
+from sp4dlib.diffusion.data import ClipTensors, views_of
+
+CONFIG = VAEConfig(channels=(8, 16, 16), latent_channels=4, steps=6, learning_rate=3e-3, warmup=2, log_every=2,
+                   checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return ClipTensors([toy_clip(4, 3, 16)], frames=2, views=2)
+
+
+def make(seed=0):
+    return make_vae(16, CONFIG.channels, CONFIG.latent_channels, seed)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_sizes():
+    vae = make_vae(64)
+    assert 0.7e6 < sum(p.numel() for p in vae.parameters()) < 0.9e6 and VAEConfig().factor == 4
+    assert codec.encode(np.zeros((2, 64, 64, 3), np.uint8), vae).shape == (2, 8, 16, 16)
+    assert same(make(), make()) and not same(make(), make(1))
+    with pytest.raises(ValueError, match="multiple"):
+        make_vae(18)
+
+
+def test_it_learns_both_kinds_of_pictures(data):
+    result = train_vae(make(), data, replace(CONFIG, steps=60, learning_rate=1e-2), progress=False)
+    assert result.finished and result.history[-1]["pixels"] < 0.6 * result.history[0]["pixels"]
+
+
+def test_the_object_weighs_more_than_the_background(data):
+    views, vae = views_of(data.clips[0]), make()
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    plain, heavy = (vae_loss(vae, views, g, 0.0, weight) for g, weight in zip(draws, (1.0, 1e6)))
+    with torch.no_grad():
+        posterior = vae.encode(torch.stack([views.rgb, views.part]).movedim(-1, -3).flatten(0, 3) / 127.5 - 1)
+        noise = torch.randn(posterior.latent_dist.mean.shape, generator=torch.Generator().manual_seed(0))
+        pixels = torch.stack([views.rgb, views.part]).movedim(-1, -3).flatten(0, 3) / 127.5 - 1
+        again = vae.decode(posterior.latent_dist.mean + posterior.latent_dist.std * noise).sample
+    error = (again - pixels).abs().mean(1)
+    seen = (views.ids >= 0)[None].expand(2, *views.ids.shape).flatten(0, 3)
+    torch.testing.assert_close(plain.total, error.mean())
+    torch.testing.assert_close(heavy.pixels, error[seen].mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_normalised_latents_have_unit_size_and_white_is_0(data):
+    vae, views = make(), views_of(data.clips[0])
+    before = codec.decode(codec.encode(data.clips[0].rgb, vae), vae)
+    with torch.no_grad():
+        variance = vae.encode(torch.ones(1, 3, 16, 16)).latent_dist.var
+        scale = vae.quant_conv.weight[:4].clone()
+    normalize_latents(vae.eval(), views)
+    latents = codec.encode(np.stack([data.clips[0].rgb, data.clips[0].part_images]), vae)
+    torch.testing.assert_close(latents.square().mean((0, 1, 2, 4, 5)), torch.ones(4), rtol=1e-3, atol=1e-3)
+    white = codec.encode(np.full((1, 16, 16, 3), 255, np.uint8), vae)[0]
+    assert white[:, 2, 2].abs().max() < 1e-3
+    assert np.abs(codec.decode(codec.encode(data.clips[0].rgb, vae), vae).astype(int) - before).max() <= 1
+    factor = (vae.quant_conv.weight[:4] / scale).flatten(1).mean(1)
+    after = vae.encode(torch.ones(1, 3, 16, 16)).latent_dist.var
+    torch.testing.assert_close(after, variance * factor[:, None, None] ** 2, rtol=1e-3, atol=1e-6)
+
+
+def test_stopping_changes_nothing(data, tmp_path):
+    whole = train_vae(make(), data, CONFIG, progress=False)
+
+    def die(step, _):
+        if step == 4:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train_vae(make(), data, CONFIG, tmp_path, callback=die, progress=False)
+    part = train_vae(make(5), data, CONFIG, tmp_path, minutes=0, progress=False)
+    assert (part.steps, part.finished) == (5, False)
+    result = train_vae(make(6), data, CONFIG, tmp_path, progress=False)
+    assert result.finished and result.history == whole.history and same(result.vae, whole.vae)
+    again = train_vae(make(7), data, CONFIG, tmp_path, progress=False)
+    assert same(again.vae, whole.vae) and again.history == whole.history
+    with pytest.raises(ValueError, match="latent_channels|kl"):
+        train_vae(make(), data, replace(CONFIG, kl=1.0), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("bad", [{"channels": (12,)}, {"latent_channels": 0}, {"steps": 0}, {"kl": -1.0},
+                                 {"foreground": 0.0}])
+def test_bad_settings_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        VAEConfig(**bad)

@@ -1,0 +1,215 @@
+"""Recipes: reading, counting, following, stopping; and the command on top."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sp4dlib import cli
+from sp4dlib.diffusion import follow as cooking
+from sp4dlib.diffusion.follow import follow
+from sp4dlib.diffusion.pipeline import SP4DPipeline
+from sp4dlib.diffusion.recipe import CONFIGS, STATE_BYTES, budget, read_recipe, shipped
+
+RECIPE = """
+size = 16
+[model.sizes]
+model_channels = 8
+channel_mult = [1]
+num_res_blocks = 1
+attention_resolutions = []
+head_dim = 8
+context_dim = 0
+motion_context_dim = 0
+num_noise_level_channels = 4
+camera_channels = 4
+norm_groups = 4
+[data]
+frames = 2
+views = 2
+heldout = 1
+[data.set]
+per_object = 1
+[data.set.clips]
+size = 16
+frames = 3
+views = 3
+[[data.set.sources]]
+kind = "procedural"
+name = "procedural"
+count = 1
+families = ["quadruped", "bird"]
+splits = { bird = "val", quadruped = "train" }
+[vae]
+channels = [8, 8]
+latent_channels = 4
+steps = 3
+[stages.rgb]
+steps = 3
+batch_size = 1
+log_every = 1
+[stages.dual]
+steps = 4
+batch_size = 2
+known = 0.5
+contrastive_weight = 0.1
+log_every = 1
+checkpoint_every = 2
+sample_every = 2
+[sampling]
+steps = 2
+dtype = "float16"
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return read_recipe(path)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """A run that nothing disturbs, and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return follow(recipe, out, device="cpu", progress=False), out
+
+
+def test_it_makes_a_model_that_can_be_loaded(recipe, whole):
+    outcome, out = whole
+    assert outcome.finished and list(outcome.stages) == ["rgb", "dual"]
+    pipe = SP4DPipeline.from_pretrained(out / "model")
+    assert pipe.config.known_input == "clean" and pipe.config.azimuths == [0.0, 180.0] and pipe.config.image_size == 16
+    for a, b in zip(pipe.unet.parameters(), outcome.stages["dual"].ema.parameters()):
+        assert a.dtype == torch.float32 and torch.equal(a, b.half().float()), "saved in half precision"
+    assert next(outcome.pipeline.unet.parameters()).dtype == torch.float32
+    assert [path.name for path in sorted((out / "samples" / "dual").iterdir())] == ["0000002.png", "0000004.png"]
+    assert json.loads((out / "recipe.json").read_text()) == recipe.to_dict()
+    assert sum(1 for _ in open(out / "dual" / "metrics.jsonl")) == 5
+
+
+def test_both_branches_start_from_the_colour_branch(recipe, whole):
+    """With a rate of almost 0, stage 2 stays where stage 1 ended."""
+    outcome, out = whole
+    still = replace(recipe.stages["dual"], learning_rate=1e-12, steps=1, sample_every=0)
+    again = follow(replace(recipe, stages=recipe.stages | {"dual": still}), out.parent / "still", data=out / "data",
+                   device="cpu", progress=False)
+    first, second = again.stages["rgb"].ema, again.stages["dual"].ema
+    for name, parameter in first.named_parameters():
+        torch.testing.assert_close(second.rgb.get_parameter(name), parameter, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(second.part.get_parameter(name), parameter, rtol=1e-5, atol=1e-6)
+
+
+def test_stopped_anywhere_it_ends_with_the_same_weights(recipe, whole, tmp_path):
+    outcome, out = whole
+    for _ in range(12):                                  # a step of one stage each time
+        pieces = follow(recipe, tmp_path / "run", data=out / "data", resume=True, minutes=1e-9, device="cpu",
+                        progress=False)
+        if pieces.finished:
+            break
+    assert pieces.finished
+    for name, result in outcome.stages.items():
+        assert pieces.stages[name].history == result.history
+    for a, b in zip(pieces.pipeline.unet.parameters(), outcome.pipeline.unet.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
+    _, out = whole
+    with pytest.raises(ValueError, match="not empty"):
+        follow(recipe, out, device="cpu")
+    other = replace(recipe, model=replace(recipe.model, seed=1))
+    with pytest.raises(ValueError, match="another recipe: model"):
+        follow(other, out, resume=True, device="cpu")
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="no training run"):
+        follow(recipe, tmp_path, resume=True, device="cpu")
+    bigger = replace(recipe, size=32, data=replace(recipe.data, set=None))
+    with pytest.raises(ValueError, match="16 pixels.*--size 32"):
+        follow(bigger, tmp_path / "bigger", data=out / "data", device="cpu")
+    with pytest.raises(ValueError, match="no set of its own"):
+        follow(bigger, tmp_path / "none", device="cpu")
+
+
+def test_a_broken_write_leaves_the_old_model(whole, tmp_path, monkeypatch):
+    pipeline = whole[0].pipeline
+    cooking.save_pipeline(pipeline, tmp_path / "model")
+
+    def broken(self, folder):
+        folder.mkdir()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(SP4DPipeline, "save_pretrained", broken)
+    with pytest.raises(OSError, match="disk full"):
+        cooking.save_pipeline(pipeline, tmp_path / "model", "float16")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert SP4DPipeline.from_pretrained(tmp_path / "model") and pipeline.unet.dtype == torch.float32
+
+
+@pytest.mark.parametrize("old, new, match", [
+    ("frames = 2", "frame = 2", r"\[data\] has no field 'frame'"), ("known = 0.5", "known = 2", "known"),
+    ("[stages.dual]", "[stages.both]", "stages"), ("size = 16\n[model", "size = 15\n[model", "multiple"),
+    ("size = 16\n[model", "size = 32\n[model", "agree"), ("size = 16\n[model", "size = \n[model", "tiny.toml"),
+    ("[vae]\n", "[vae]\nlayers = 3\n", r"\[vae\] has no field 'layers'"),
+    ("[data]", "[date]", r"\[data\]|\[date\]|data")])
+def test_mistakes_are_named(tmp_path, old, new, match):
+    assert old in RECIPE
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=match) as caught:
+        read_recipe(path)
+    assert "tiny.toml" in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="mini, nano, paper"):
+        read_recipe("giant")
+
+
+def test_shipped_recipes_are_whole(monkeypatch):
+    assert shipped() == ["mini", "nano", "paper"]
+    for name in ("nano", "mini"):
+        recipe = read_recipe(name)
+        assert (CONFIGS / f"{name}.toml").is_file() and recipe.name == name
+        model = recipe.network()
+        assert model.config.context_dim is None and model.config.out_channels == recipe.channels
+    weights = sum(p.numel() for p in model.parameters())
+    assert 2 * weights < 14 * 2**20, "mini in 16 bits leaves room for its autoencoder within 16 MiB"
+    assert read_recipe("paper").channels == 4 and read_recipe("paper").factor == 8
+
+
+def test_costs_are_counted(recipe):
+    counted = budget(recipe)
+    model = recipe.network()
+    assert counted["dual"].parameters == sum(p.numel() for p in model.parameters())
+    assert counted["rgb"].parameters == sum(p.numel() for p in model.rgb.parameters())
+    assert counted["dual"].state_bytes == STATE_BYTES * counted["dual"].parameters
+    assert counted["dual"].sample_flops > 2 * counted["rgb"].sample_flops > 0
+    assert counted["dual"].flops == 3 * counted["dual"].sample_flops * 2 * 4
+    again = replace(recipe, stages={"dual": replace(recipe.stages["dual"], gradient_checkpointing=True)})
+    assert budget(again)["dual"].flops == 4 * counted["dual"].sample_flops * 2 * 4
+
+
+def test_the_command(recipe, whole, tmp_path, capsys):
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    _, built = whole
+    common = ["train", str(path), "-o", str(tmp_path / "run"), "--data", str(built / "data"), "--device", "cpu",
+              "--quiet"]
+    assert cli.main([*common, "--minutes", "1e-9"]) == 0
+    assert "--resume goes on" in capsys.readouterr().out
+    assert cli.main(common) == 1 and "not empty" in capsys.readouterr().err
+    assert cli.main([*common, "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert "dual: 4 steps" in said and "held-out loss" in said and str(tmp_path / "run" / "model") in said
+    assert (tmp_path / "run" / "model" / "model_index.json").is_file()
+    assert cli.main([*common, "--minutes", "-1"]) == 1 and "--minutes" in capsys.readouterr().err
+
+
+def test_the_command_tells_costs_and_does_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "nano", "--budget"]) == 0
+    said = capsys.readouterr().out
+    assert "rgb: 120 steps" in said and "TFLOP" in said and not list(tmp_path.iterdir())
