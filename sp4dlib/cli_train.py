@@ -21,8 +21,8 @@ examples:
   sp4d train paper --budget
   accelerate launch --num_processes 4 -m sp4dlib train mini -o runs/mini
 
-Ctrl-C ends it after the step at hand, with a checkpoint. A run that was stopped, in whatever way, goes on with --resume,
-and ends with the same weights."""
+Ctrl-C ends it after the step at hand, with a checkpoint. A run that was stopped, in whatever way, goes on with
+--resume, and ends with the same weights."""
 
 
 def add_train(commands) -> None:
@@ -53,7 +53,7 @@ def run_train(args: argparse.Namespace) -> None:
         return
     if args.minutes is not None and args.minutes <= 0:
         raise ValueError(f"--minutes must be positive; got {args.minutes}")
-    from sp4dlib.diffusion.follow import MODEL, follow
+    from sp4dlib.diffusion.run_recipe import MODEL, follow
 
     out = Path(args.output or Path("runs") / recipe.name)
     try:

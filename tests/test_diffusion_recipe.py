@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sp4dlib import cli
-from sp4dlib.diffusion import follow as cooking
-from sp4dlib.diffusion.follow import follow
+from sp4dlib.diffusion import run_recipe
+from sp4dlib.diffusion.run_recipe import follow
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.recipe import CONFIGS, STATE_BYTES, budget, read_recipe, shipped
 
@@ -44,9 +44,9 @@ splits = { bird = "val", quadruped = "train" }
 [vae]
 channels = [8, 8]
 latent_channels = 4
-steps = 3
+steps = 2
 [stages.rgb]
-steps = 3
+steps = 2
 batch_size = 1
 log_every = 1
 [stages.dual]
@@ -135,7 +135,7 @@ def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
 
 def test_a_broken_write_leaves_the_old_model(whole, tmp_path, monkeypatch):
     pipeline = whole[0].pipeline
-    cooking.save_pipeline(pipeline, tmp_path / "model")
+    run_recipe.save_pipeline(pipeline, tmp_path / "model")
 
     def broken(self, folder):
         folder.mkdir()
@@ -143,9 +143,17 @@ def test_a_broken_write_leaves_the_old_model(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(SP4DPipeline, "save_pretrained", broken)
     with pytest.raises(OSError, match="disk full"):
-        cooking.save_pipeline(pipeline, tmp_path / "model", "float16")
+        run_recipe.save_pipeline(pipeline, tmp_path / "model", "float16")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert SP4DPipeline.from_pretrained(tmp_path / "model") and pipeline.unet.dtype == torch.float32
+
+
+def test_saving_in_half_precision_leaves_the_pipeline_as_it_was(whole, tmp_path):
+    pipeline = whole[0].pipeline
+    before = [p.clone() for p in pipeline.unet.parameters()]
+    run_recipe.save_pipeline(pipeline, tmp_path / "model", "float16")
+    assert all(torch.equal(a, b) for a, b in zip(before, pipeline.unet.parameters()))
+    assert any(not torch.equal(a, a.half().float()) for a in before)
 
 
 @pytest.mark.parametrize("old, new, match", [
@@ -168,7 +176,7 @@ def test_a_recipe_that_is_not_there_is_named():
         read_recipe("giant")
 
 
-def test_shipped_recipes_are_whole(monkeypatch):
+def test_shipped_recipes_are_whole():
     assert shipped() == ["mini", "nano", "paper"]
     for name in ("nano", "mini"):
         recipe = read_recipe(name)

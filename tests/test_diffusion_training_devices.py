@@ -125,7 +125,7 @@ def test_bad_settings_are_named(bad, match):
 
 
 def test_two_processes_take_the_same_steps_as_one(data, tmp_path):
-    """One step, then, resumed, the rest. The same losses; and both leave the loop at once when time is up, or this would hang."""
+    """One step; then, resumed, the rest. Both leave the loop together when time is up, or this would hang."""
     (tmp_path / "script.py").write_text(SCRIPT)
     settings = {"steps": 3, "batch_size": 4, "warmup": 1, "log_every": 1, "known": 0.5}
     path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])

@@ -4,7 +4,7 @@ from sp4dlib.diffusion.autoencoder import VAEConfig, make_vae, train_vae
 from sp4dlib.diffusion.contrastive import contrastive_loss, info_nce
 from sp4dlib.diffusion.data import Batch, ClipTensors, camera_angles, clip_tensors, clips_views, to_images, to_model
 from sp4dlib.diffusion.edm import Loss, Pair, denoise, denoising_loss, karras_sigmas
-from sp4dlib.diffusion.follow import Outcome, follow
+from sp4dlib.diffusion.run_recipe import Outcome, follow
 from sp4dlib.diffusion.images import crop_to_object
 from sp4dlib.diffusion.mesh_views import segment_mesh
 from sp4dlib.diffusion.nano import NANO_MODEL, nano_config, nano_model, nano_pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -157,16 +158,16 @@ def make_pipeline(recipe: Recipe, network: nn.Module, vae: AutoencoderKL | None)
 def save_pipeline(pipeline: SP4DPipeline, folder: Path, dtype: str = "float32") -> None:
     """Write a pipeline into a folder that appears whole or not at all; weights in ``dtype``."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    kinds = {name: module.dtype for name, module in pipeline.components.items() if isinstance(module, nn.Module)}
+    whole = {name: module for name, module in pipeline.components.items() if isinstance(module, nn.Module)}
     try:
-        for name in kinds:
-            getattr(pipeline, name).to(getattr(torch, dtype))
+        for name, module in whole.items():
+            setattr(pipeline, name, nn.Module.to(copy.deepcopy(module), getattr(torch, dtype)))
         pipeline.save_pretrained(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
-        for name, kind in kinds.items():
-            getattr(pipeline, name).to(kind)
+        for name, module in whole.items():
+            setattr(pipeline, name, module)
         shutil.rmtree(partial, ignore_errors=True)
 
 
