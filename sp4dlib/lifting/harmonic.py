@@ -71,17 +71,21 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, method: str = "heat", max_inf
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     surface, welded, count = _prepare(mesh, labels, parts)
-    borders = part_borders(surface, welded)
-    half = _half_widths(surface, welded, borders, width, count)
+    weights = blend(surface, welded, count, width, method)
+    return limit_influences(weights, max_influences)[surface.index]
+
+
+def blend(surface: Surface, labels: np.ndarray, count: int, width=WIDTH, method: str = "heat") -> np.ndarray:
+    """Weights (M, ``count``) of the labels (M,) of a welded surface; see :func:`harmonic_weights`."""
+    borders = part_borders(surface, labels)
+    half = _half_widths(surface, labels, borders, width, count)
     if width is None and method != "heat":
         half = RAMP * half
-    around = band(surface, welded, borders, half, CORE if method == "heat" else 1.0)
-    owned = np.eye(count)[welded]
+    around = band(surface, labels, borders, half, CORE if method == "heat" else 1.0)
+    owned = np.eye(count)[labels]
     if method == "heat":
-        weights = fade(diffuse(surface, owned, around))
-    else:
-        weights = dirichlet(surface, pinned(surface, welded, around.relative), owned, order=METHODS.index(method))
-    return limit_influences(weights, max_influences)[surface.index]
+        return fade(diffuse(surface, owned, around))
+    return dirichlet(surface, pinned(surface, labels, around.relative), owned, order=METHODS.index(method))
 
 
 def literal_harmonic_weights(mesh, labels, *, parts: int | None = None) -> np.ndarray:
