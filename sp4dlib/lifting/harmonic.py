@@ -22,7 +22,7 @@ from sp4dlib.lifting.surface import Borders, Surface, check_labels, part_borders
 
 WIDTH = None        # estimated from the shape
 STEPS = 2           # implicit steps of the heat flow: more bring the profile nearer to a Gaussian's, and cost as much
-CORE = 2.0          # in half-widths; beyond it the flow would bring less than FADE
+CORE = 1.6          # in half-widths; beyond it the flow brings less than half of FADE, which vanishes
 RAMP = 0.45         # half-width of the pinned methods' band over the estimate, which is made for the heat's long tails
 FADE = 0.05         # weights below it fade out, below half of it vanish
 METHODS = ("heat", "harmonic", "biharmonic")
@@ -36,7 +36,7 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, method: str = "heat", max_inf
     With d the distance to the nearest border of the vertex's own part, all parts are solved for at once:
 
     * ``"heat"``: the labels diffuse, ``(L + 2 M / l^2) w' = 2 M / l^2 w``, twice, with ``l = h / 2`` and vertices
-      at ``d >= 2 h`` pinned. Weights fall off like artists' do, fast at the border and slowly away from it, and parts
+      at ``d >= 1.6 h`` pinned. Weights fall off like artists' do, fast at the border and slowly away from it, and parts
       shorter than a band blend with those beyond. Weights below 0.05 fade out.
     * ``"harmonic"``: ``L w = 0`` within ``d < h``, labels beyond. A straight ramp across the band. An estimated h is
       multiplied by 0.45.
