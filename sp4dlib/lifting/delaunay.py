@@ -87,7 +87,8 @@ def _cotangents(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     square = (a + (b + c)) * (c - (a - b)) * (c + (a - b)) * (a + (b - c))
     area = np.sqrt(np.maximum(square, 0)) / 4
     squares = lengths**2
-    return (squares.sum(1, keepdims=True) - 2 * squares) / np.maximum(8 * area, np.finfo(float).tiny)[:, None], area
+    least = 1e-12 * squares.max(1) + np.finfo(float).tiny          # such triangles are turned away by their areas
+    return (squares.sum(1, keepdims=True) - 2 * squares) / np.maximum(8 * area, least)[:, None], area
 
 
 def _independent(edges: np.ndarray, twins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
