@@ -91,8 +91,12 @@ def test_a_second_ctrl_c_breaks_off(data):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(PlainModel(), data, CONFIG, callback=impatient, progress=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)       # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(PlainModel(), data, CONFIG, callback=impatient, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_other_settings_do_not_resume(data, tmp_path):

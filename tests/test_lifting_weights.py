@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lifting_meshes import animal, joined, thirds, tube, unwelded
 
 from sp4dlib.lifting import bone_weights, extract_skeleton, harmonic_weights, literal_harmonic_weights
+from sp4dlib.lifting.delaunay import delaunay_laplacian
 from sp4dlib.lifting.harmonic import limit_influences
 from sp4dlib.lifting.linear import _factorize_superlu, cotangent_laplacian, laplacian, lifted, solve
 from sp4dlib.lifting.surface import part_borders, weld
@@ -249,6 +250,37 @@ def test_laplacian_has_constants_in_its_kernel_and_the_surface_as_its_mass(opera
     assert off.max() <= 1e-9
 
 
+def squeezed(mesh):
+    """Long thin triangles, most of whose edges must be flipped, many of them more than once."""
+    return weld(Mesh(mesh.vertices * [1, 0.3, 3], mesh.faces))
+
+
+def test_delaunay_laplacian_is_the_tufted_one_on_closed_surfaces():
+    import robust_laplacian
+
+    for surface in (weld(animal(1500)), squeezed(animal(1500))):    # corners on one circle leave the flips a choice
+        plain, _ = cotangent_laplacian(surface.vertices, surface.faces)
+        stiffness, mass = delaunay_laplacian(surface.vertices, surface.faces)
+        tufted, tufted_mass = robust_laplacian.mesh_laplacian(surface.vertices, surface.faces)
+        assert abs(stiffness - tufted).max() < 1e-6 * abs(tufted).max()
+        np.testing.assert_allclose(mass, tufted_mass.diagonal(), rtol=1e-6)
+        assert ((stiffness - plain) != 0).nnz > 0                   # there was something to flip
+        assert (stiffness - np.diag(stiffness.diagonal())).max() <= 1e-9
+
+
+def test_delaunay_laplacian_leaves_what_it_is_not_made_for():
+    surface = weld(tube(30, 10))
+    vertices, faces = surface.vertices, surface.faces
+    assert delaunay_laplacian(vertices, np.concatenate([faces, faces[:1, [1, 0, 2]]])) is None      # three at an edge
+    assert delaunay_laplacian(vertices, np.concatenate([faces[:1, ::-1], faces[1:]])) is None       # turned
+    flat = vertices.copy()
+    flat[faces[0, 0]] = flat[faces[0, 1]]
+    assert delaunay_laplacian(flat, faces) is None                                                  # without area
+    opened, _ = delaunay_laplacian(*(lambda s: (s.vertices, s.faces[40:]))(squeezed(tube(30, 10, bend=1.0))))
+    np.testing.assert_allclose(opened @ np.ones(opened.shape[0]), 0, atol=1e-9)
+    assert (opened - np.diag(opened.diagonal())).max() <= 1e-9
+
+
 def test_both_solvers_agree():
     surface = weld(animal(1500))
     stiffness, mass = laplacian(surface.vertices, surface.faces)
@@ -332,6 +364,11 @@ def test_bone_weights_reach_every_shell():
     weights = bone_weights(mesh, skeleton)
     assert_weights(weights, (len(mesh.vertices), 4))
     assert np.all(weights[len(body.vertices):].argmax(1) == 1)
+    coat = tube(40, 12, radius=0.5)                                 # hides the bones behind the body
+    coated = bone_weights(joined(body, coat), skeleton)[len(body.vertices):]
+    x = coat.vertices[:, 0]
+    away = np.abs(x[:, None] - [1, 2]).min(1) > 0.15
+    np.testing.assert_array_equal(coated.argmax(1)[away], np.floor(np.clip(x, 0, 2.99))[away])
     with pytest.raises(ValueError, match="strength"):
         bone_weights(mesh, skeleton, strength=0)
 

@@ -2,13 +2,13 @@
 
 A clip of T frames and V views is 2 + 2 T V files that share a name up to the first dot, its *key*:
 
-=====================  ================================================================================
-``KEY.json``           names, part tree, cameras, source, licence, split, what was measured
-``KEY.npz``            ``centers``, ``boxes``, ``times``, ``part_parents``, ``azimuths``, ``elevations``,
-                       ``normalize`` as :class:`~sp4dlib.clips.clip.Clip` has them
-``KEY.t00v00.rgb.png``    colour of frame 0 in view 0, 8 bits
-``KEY.t00v00.parts.png``  part ids + 1, one channel of 8 bits; 0 is background
-=====================  ================================================================================
+=========================  ============================================================================
+``KEY.json``               names, part tree, cameras, source, licence, split, what was measured
+``KEY.npz``                ``centers``, ``boxes``, ``times``, ``part_parents``, ``azimuths``, ``elevations``,
+                           ``normalize`` as :class:`~sp4dlib.clips.clip.Clip` has them
+``KEY.t00v00.rgb.png``     colour of frame 0 in view 0, 8 bits
+``KEY.t00v00.parts.png``   part ids + 1, one channel of 8 bits; 0 is background
+=========================  ============================================================================
 
 Nothing is lost: colour and ids are exact, numbers keep their 64 bits. Spatial colours and latents are not stored,
 because they follow from ids, centres and boxes once frame 0 and view 0 are chosen. Headers are USTAR with no time and

@@ -22,7 +22,7 @@ from sp4dlib.lifting.surface import Borders, Surface, check_labels, part_borders
 
 WIDTH = None        # estimated from the shape
 STEPS = 2           # implicit steps of the heat flow: more bring the profile nearer to a Gaussian's, and cost as much
-CORE = 2.0          # in half-widths; beyond it the flow would bring less than FADE
+CORE = 1.6          # in half-widths; beyond it the flow brings less than half of FADE, which vanishes
 RAMP = 0.45         # half-width of the pinned methods' band over the estimate, which is made for the heat's long tails
 FADE = 0.05         # weights below it fade out, below half of it vanish
 METHODS = ("heat", "harmonic", "biharmonic")
@@ -36,7 +36,7 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, method: str = "heat", max_inf
     With d the distance to the nearest border of the vertex's own part, all parts are solved for at once:
 
     * ``"heat"``: the labels diffuse, ``(L + 2 M / l^2) w' = 2 M / l^2 w``, twice, with ``l = h / 2`` and vertices
-      at ``d >= 2 h`` pinned. Weights fall off like artists' do, fast at the border and slowly away from it, and parts
+      at ``d >= 1.6 h`` pinned. Weights fall off like artists' do, fast at the border and slowly away from it, and parts
       shorter than a band blend with those beyond. Weights below 0.05 fade out.
     * ``"harmonic"``: ``L w = 0`` within ``d < h``, labels beyond. A straight ramp across the band. An estimated h is
       multiplied by 0.45.
@@ -71,17 +71,21 @@ def harmonic_weights(mesh, labels, width=WIDTH, *, method: str = "heat", max_inf
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     surface, welded, count = _prepare(mesh, labels, parts)
-    borders = part_borders(surface, welded)
-    half = _half_widths(surface, welded, borders, width, count)
+    weights = blend(surface, welded, count, width, method)
+    return limit_influences(weights, max_influences)[surface.index]
+
+
+def blend(surface: Surface, labels: np.ndarray, count: int, width=WIDTH, method: str = "heat") -> np.ndarray:
+    """Weights (M, ``count``) of the labels (M,) of a welded surface; see :func:`harmonic_weights`."""
+    borders = part_borders(surface, labels)
+    half = _half_widths(surface, labels, borders, width, count)
     if width is None and method != "heat":
         half = RAMP * half
-    around = band(surface, welded, borders, half, CORE if method == "heat" else 1.0)
-    owned = np.eye(count)[welded]
+    around = band(surface, labels, borders, half, CORE if method == "heat" else 1.0)
+    owned = np.eye(count)[labels]
     if method == "heat":
-        weights = fade(diffuse(surface, owned, around))
-    else:
-        weights = dirichlet(surface, pinned(surface, welded, around.relative), owned, order=METHODS.index(method))
-    return limit_influences(weights, max_influences)[surface.index]
+        return fade(diffuse(surface, owned, around))
+    return dirichlet(surface, pinned(surface, labels, around.relative), owned, order=METHODS.index(method))
 
 
 def literal_harmonic_weights(mesh, labels, *, parts: int | None = None) -> np.ndarray:

@@ -1,29 +1,29 @@
-"""Skinning weights from bones alone: heat that flows from each bone to the skin it can see."""
+"""Skinning weights from bones alone: heat tells whose skin each vertex is, and the labels' band blends."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import diags
 
-from sp4dlib.lifting.harmonic import limit_influences
+from sp4dlib.lifting.harmonic import blend, limit_influences
 from sp4dlib.lifting.linear import laplacian, lifted, solve
 from sp4dlib.lifting.skeleton import END
 from sp4dlib.lifting.surface import Surface, weld
 from sp4dlib.lifting.votes import ray_caster
 from sp4dlib.rigs.rig import Skeleton
 
-STRENGTH = 12.0     # how closely skin follows its bone; Pinocchio has 1, Blender about 6
-FADE = 0.05         # weights below it fade out, below half of it vanish
+STRENGTH = 50.0     # how closely labels follow the nearest bone; Pinocchio's weights have 1, Blender's about 6
+TURNED = 0.5        # a bone that the skin faces squarely counts as farther by this share
+DOUBT = 0.1         # heat of a vertex whose nearest bone lies behind other skin
+CLOTH = 0.1         # share of the way from bone to vertex, at its end, within which other skin hides nothing
 
 
 def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_influences: int | None = 4) -> np.ndarray:
-    """Skinning weights of a skeleton's joints by heat equilibrium on the surface.
+    """Skinning weights of a skeleton's joints: labels from its bones, blended as labels are.
 
-    Pinocchio's equation (Baran and Popovic 2007, "Automatic Rigging and Animation of 3D Characters"):
-    ``(L + M H) w_j = M H p_j``, where p_j is 1 where j's bone is the nearest that the vertex sees, and
-    ``H = strength / d^2`` with the distance d to that bone. As in Blender, a bone that the skin turns away from counts
-    as farther. L is the tufted Laplacian. A shell that sees no bone follows its nearest bones through walls, so that
-    every vertex has weights.
+    :func:`bone_labels` gives each vertex to a joint; the labels then flow in a band round their borders, whose width
+    follows the limb (:func:`sp4dlib.lifting.harmonic_weights`). Heat alone, as in Pinocchio and Blender, blends by the
+    distance from skin to bone: too wide on stout limbs, and not at all where bones lie beneath loose cloth.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_in
         Bones run from each joint to its children. A leaf joint's bone runs on by half its parent's bone; one
         whose name ends in ``_end`` has no bone, so its weights are zero.
     strength : float
-        Higher is more rigid.
+        As for :func:`bone_labels`.
     max_influences : int or None
         Largest weights kept in a row; None keeps all.
 
@@ -46,27 +46,43 @@ def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_in
     ValueError
         If the mesh has no faces or is not finite, or the strength is not positive.
     """
+    surface = weld(mesh)
+    weights = blend(surface, bone_labels(surface, skeleton, strength), len(skeleton))
+    return limit_influences(weights, max_influences)[surface.index]
+
+
+def bone_labels(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) -> np.ndarray:
+    """The joint whose skin each vertex is, by heat equilibrium on the surface; shape (M,).
+
+    Pinocchio's equation (Baran and Popovic 2007, "Automatic Rigging and Animation of 3D Characters"):
+    ``(L + M H) w_j = M H p_j``, where p_j is 1 where j's bone is the nearest, and ``H = strength / d^2`` with the
+    distance d to that bone. The largest w_j wins. L is the tufted Laplacian.
+
+    A bone that the skin faces, as the trunk faces an arm beside it, counts as farther. Pinocchio and Blender give heat
+    only to vertices that see their bone, so that loose cloth, or a fin whose bones run outside of it, gets none and
+    takes any weights that reach it. Here a vertex whose nearest bone is hidden follows it as well, at a tenth of the
+    heat: it gives way to neighbours that are sure.
+
+    Raises
+    ------
+    ValueError
+        If the strength is not positive.
+    """
     if not strength > 0:
         raise ValueError(f"strength must be positive; got {strength}")
-    surface = weld(mesh)
     owners, starts, stops = bones(skeleton)
     distance, foot = _bone_distance(surface.vertices, starts, stops)
     distance = np.maximum(distance, 1e-4 * surface.size)
-    visible = _visible(surface, foot, distance)
-    apparent = distance / (0.5 * (_facing(surface, foot, distance.argmin(1)) + 1.001))
-    lit = np.zeros(surface.shells.max() + 1, bool)
-    np.logical_or.at(lit, surface.shells, visible.any(1))
-    visible |= ~lit[surface.shells][:, None]
-    seen = np.where(visible, apparent, np.inf)
-    nearest, least = seen.argmin(1), seen.min(1)
-    heat = np.where(np.isfinite(least), strength / least**2, 0)
+    apparent = distance * (1 + TURNED * (1 - _facing(surface, foot, distance.argmin(1))) / 2)
+    rows, nearest = np.arange(len(distance)), apparent.argmin(1)
+    sure = _visible(surface, foot[rows, nearest], distance[rows, nearest])
+    heat = strength * np.where(sure, 1, DOUBT) / apparent[rows, nearest]**2
     stiffness, mass = laplacian(surface.vertices, surface.faces)
-    source = np.zeros((len(heat), len(skeleton)))
-    source[np.arange(len(heat)), owners[nearest]] = mass * heat
-    weights = np.clip(solve(lifted(stiffness + diags(mass * heat)), source), 0, 1)
-    weights = np.where(weights < FADE, np.maximum(2 * weights - FADE, 0), weights)
-    weights /= weights.sum(1, keepdims=True)
-    return limit_influences(weights, max_influences)[surface.index]
+    held, columns = np.unique(owners[nearest], return_inverse=True)
+    source = np.zeros((len(rows), len(held)))
+    pull = np.maximum(mass, 1e-9 * mass.mean()) * heat
+    source[rows, columns] = pull
+    return held[solve(lifted(stiffness + diags(pull)), source).argmax(1)]
 
 
 def bones(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,15 +128,10 @@ def _facing(surface: Surface, foot: np.ndarray, nearest: np.ndarray) -> np.ndarr
 
 
 def _visible(surface: Surface, foot: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Whether the straight way from each bone's nearest point to each vertex is free, bool (M, S)."""
+    """Whether the straight way from a bone's point (M, 3) to each vertex is free, but for its end; bool (M,)."""
     center, scale = surface.vertices.mean(0), 1 / surface.size          # Embree computes in float32
     caster = ray_caster((surface.vertices - center) * scale, surface.faces)
-    free = np.empty(distance.shape, bool)
-    for bone in range(distance.shape[1]):
-        way = (surface.vertices - foot[:, bone]) * scale
-        length = np.linalg.norm(way, axis=1)
-        directions = way / np.maximum(length, 1e-12)[:, None]
-        origins = (foot[:, bone] - center) * scale
-        hit = caster.run(origins.astype(np.float32), directions.astype(np.float32), output=True)
-        free[:, bone] = hit["tfar"] >= 0.999 * length - 1e-4            # the vertex itself is the first thing met
-    return free
+    directions = (surface.vertices - foot) / np.maximum(distance, np.finfo(float).tiny)[:, None]
+    origins = (foot - center) * scale
+    hit = caster.run(origins.astype(np.float32), directions.astype(np.float32), output=True)
+    return hit["tfar"] >= (1 - CLOTH) * distance * scale

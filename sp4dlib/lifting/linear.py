@@ -8,6 +8,8 @@ import numpy as np
 from scipy.sparse import coo_matrix, csc_matrix, diags
 from scipy.sparse.linalg import splu
 
+from sp4dlib.lifting.delaunay import delaunay_laplacian
+
 COLUMNS = 32        # right-hand sides solved at a time: cholespy takes 128 at most, and fewer need less memory
 
 
@@ -15,7 +17,8 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.n
     """Tufted intrinsic Delaunay Laplacian (Sharp and Crane 2020, "A Laplacian for Nonmanifold Triangle Meshes").
 
     Its off-diagonal entries are never positive, whatever the triangles, so that harmonic functions obey the maximum
-    principle; the plain cotangent Laplacian of a decimated mesh does not, and gives weights outside [0, 1].
+    principle; the plain cotangent Laplacian of a decimated mesh does not, and gives weights outside [0, 1]. Where the
+    mesh is edge-manifold and sound, :func:`sp4dlib.lifting.delaunay.delaunay_laplacian` makes the same in less time.
 
     Parameters
     ----------
@@ -29,6 +32,9 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.n
     mass : ndarray, shape (M,)
         Area of each vertex.
     """
+    made = delaunay_laplacian(vertices, faces)
+    if made is not None:
+        return made
     import robust_laplacian
 
     stiffness, mass = robust_laplacian.mesh_laplacian(np.ascontiguousarray(vertices), np.ascontiguousarray(faces))
