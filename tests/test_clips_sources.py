@@ -262,14 +262,12 @@ def test_configuration_files(tmp_path):
 
 
 def test_toml_is_read(tmp_path):
-    pytest.importorskip("tomllib")
     (tmp_path / "set.toml").write_text('seed = 3\n[clips]\nviews = 4\n[[sources]]\nkind = "assets"\nname = "q"\n')
     config = read_config(tmp_path / "set.toml")
     assert (config.seed, config.clips.views, config.sources) == (3, 4, (Source("assets", "q"),))
 
 
 def test_the_default_set(monkeypatch):
-    pytest.importorskip("tomllib")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     config = read_config(Path(__file__).resolve().parents[1] / "data" / "kinematic_parts_open.toml")
     entries, _ = list_entries(config.sources, config.val, config.test, config.seed)

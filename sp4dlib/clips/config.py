@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -111,14 +112,7 @@ def _made(kind: type, values: dict, where: str):
 
 def _parse(path: Path) -> dict:
     text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() == ".json":
-        found = json.loads(text)
-    else:
-        try:
-            import tomllib
-        except ModuleNotFoundError:
-            raise ValueError("Python reads TOML from 3.11 on; write the same fields as .json") from None
-        found = tomllib.loads(text)
+    found = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     if not isinstance(found, dict):
         raise ValueError("it must hold fields by name")
     return found
