@@ -8,7 +8,7 @@ import torch
 from diffusion_toys import toy_clip
 
 from sp4dlib.diffusion import codec
-from sp4dlib.diffusion.autoencoder import VAEConfig, make_vae, normalize_latents, train_vae, vae_loss
+from sp4dlib.diffusion.autoencoder import VAEConfig, make_vae, normalize_latents, some_pictures, train_vae, vae_loss
 from sp4dlib.diffusion.data import ClipTensors, views_of
 
 CONFIG = VAEConfig(channels=(8, 16, 16), latent_channels=4, steps=6, learning_rate=3e-3, warmup=2, log_every=2,
@@ -74,6 +74,19 @@ def test_normalised_latents_have_unit_size_and_white_is_0(data):
     torch.testing.assert_close(after, variance * factor[:, None, None] ** 2, rtol=1e-3, atol=1e-6)
 
 
+def test_a_step_takes_some_pictures(data):
+    views = views_of(data.clips[0])
+    some = some_pictures(views, 5, torch.Generator().manual_seed(0))
+    assert some.rgb.shape[:3] == some.ids.shape[:3] == (1, 1, 5)
+    pairs = {(rgb.numpy().tobytes(), part.numpy().tobytes())
+             for rgb, part in zip(views.rgb.flatten(0, 2), views.part.flatten(0, 2), strict=True)}
+    assert {(rgb.numpy().tobytes(), part.numpy().tobytes())
+            for rgb, part in zip(some.rgb[0, 0], some.part[0, 0], strict=True)} <= pairs
+    assert some_pictures(views, 100, torch.Generator()).rgb.shape[2] == views.ids.shape[1] * views.ids.shape[2]
+    result = train_vae(make(), data, replace(CONFIG, pictures=2), progress=False)
+    assert result.finished and not same(result.vae, train_vae(make(), data, CONFIG, progress=False).vae)
+
+
 def test_stopping_changes_nothing(data, tmp_path):
     whole = train_vae(make(), data, CONFIG, progress=False)
 
@@ -94,7 +107,7 @@ def test_stopping_changes_nothing(data, tmp_path):
 
 
 @pytest.mark.parametrize("bad", [{"channels": (12,)}, {"latent_channels": 0}, {"steps": 0}, {"kl": -1.0},
-                                 {"foreground": 0.0}])
+                                 {"foreground": 0.0}, {"pictures": -1}])
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         VAEConfig(**bad)

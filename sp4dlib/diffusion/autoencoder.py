@@ -43,7 +43,9 @@ class VAEConfig:
     pretrained : str
         Folder or repository of an AutoencoderKL to take as it is; then nothing is trained and nothing else counts.
     steps, batch_size : int
-        A batch is so many windows of clips, all of their pictures in colour and in parts.
+        A batch is so many windows of clips, their pictures in colour and in parts.
+    pictures : int
+        Pictures of a window that a step takes, at random, each in colour and in parts; 0 is all.
     learning_rate : float
         Peak of AdamW's rate: a warm-up, then a cosine that ends at 0.
     warmup : int
@@ -61,6 +63,7 @@ class VAEConfig:
     pretrained: str = ""
     steps: int = 2000
     batch_size: int = 1
+    pictures: int = 0
     learning_rate: float = 1e-3
     warmup: int = 50
     kl: float = 1e-6
@@ -76,6 +79,8 @@ class VAEConfig:
         for name in ("latent_channels", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.pictures < 0:
+            raise ValueError(f"pictures must not be negative; got {self.pictures}")
         if self.kl < 0 or self.foreground <= 0:
             raise ValueError(f"kl must not be negative and foreground must be positive; got {self.kl} and "
                              f"{self.foreground}")
@@ -162,6 +167,13 @@ def vae_loss(vae: AutoencoderKL, views: Views, generator: torch.Generator, kl: f
     error = ((again - pixels).abs().mean(1) * weights).sum() / weights.sum()
     divergence = posterior.kl().mean() / posterior.mean[0].numel()
     return VAELoss(error + kl * divergence, error, divergence)
+
+
+def some_pictures(views: Views, count: int, generator: torch.Generator) -> Views:
+    """``count`` pictures of each window, at random, as windows of one frame; all if there are fewer."""
+    images = views.ids.shape[1] * views.ids.shape[2]
+    chosen = torch.randperm(images, generator=generator)[:count]
+    return Views(*(pictures.flatten(1, 2)[:, None, chosen] for pictures in views[:3]), views.cameras)
 
 
 @torch.no_grad()
@@ -269,6 +281,7 @@ class _Run:
         self.history: list[dict] = []
         self.pending: list[list[float]] = []
         self.step = 0
+        self.earlier, self.began = 0.0, time.perf_counter()             # seconds of the runs that this one continues
 
     def pieces(self) -> Iterator[Views]:
         """The batches from the present step on."""
@@ -283,7 +296,10 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = vae_loss(self.vae, views, generator_of(config.seed, self.step, NOISE), config.kl, config.foreground)
+        generator = generator_of(config.seed, self.step, NOISE)
+        if config.pictures:
+            views = some_pictures(views, config.pictures, generator)
+        loss = vae_loss(self.vae, views, generator, config.kl, config.foreground)
         if not torch.isfinite(loss.total):
             raise FloatingPointError(f"the autoencoder's loss is {loss.total.item()} at step {self.step}; lower "
                                      "learning_rate or lengthen warmup")
@@ -308,6 +324,7 @@ class _Run:
     def save(self, out: Path) -> None:
         """Write the whole state, or leave the old one."""
         state = {"config": asdict(self.config), "step": self.step, "history": self.history, "pending": self.pending,
+                 "seconds": self.earlier + time.perf_counter() - self.began,
                  "weights": self.vae.state_dict(), "optimizer": self.optimizer.state_dict()}
         temporary = out / f".{CHECKPOINT}.{os.getpid()}"
         torch.save(state, temporary)
@@ -325,3 +342,4 @@ class _Run:
         self.vae.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.history, self.pending = state["step"], state["history"], state["pending"]
+        self.earlier = state.get("seconds", 0.0)

@@ -122,7 +122,7 @@ class Objective(nn.Module):
                 raise ValueError("the contrastive loss needs a branch for parts; set contrastive_weight to 0")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.head = ProjectionHead(model.config.model_channels)
+                self.head = ProjectionHead(model.config.model_channels * model.config.channel_mult[0])
 
     def forward(self, batch: Batch, draws: Draws) -> StepLoss:
         """Losses of a step."""

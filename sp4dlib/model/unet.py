@@ -103,8 +103,8 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
                 pairs.append((channels + skips.pop(), widths[i]))
                 channels = widths[i]
             self.up_blocks.append(level(i, pairs, "up" if i else None))
-        self.conv_norm_out = nn.GroupNorm(norm_groups, model_channels, eps=EPS)
-        self.conv_out = nn.Conv2d(model_channels, out_channels, 3, padding=1)
+        self.conv_norm_out = nn.GroupNorm(norm_groups, widths[0], eps=EPS)
+        self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
         self._zero_residuals()
 
     def _zero_residuals(self) -> None:
