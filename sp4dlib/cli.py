@@ -17,6 +17,7 @@ import numpy as np
 
 import sp4dlib
 from sp4dlib.cli_data import add_data
+from sp4dlib.cli_evaluate import add_evaluate
 from sp4dlib.cli_rig import add_rig
 from sp4dlib.cli_train import add_train
 
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_rig(commands)
     add_data(commands)
     add_train(commands)
+    add_evaluate(commands)
     return parser
 
 

@@ -192,7 +192,8 @@ def plan_clip(rig: Rig, generator: np.random.Generator, rule: DrawRule = DRAWS, 
     else:
         chosen = generator.permutation(moving)
     # Drawn before anything is judged, so that the cameras of a seed do not depend on which motions were refused.
-    cameras, fill, shading = _cameras(generator, rule), float(generator.uniform(*rule.fill)), _shading(generator, rule)
+    cameras, fill = draw_cameras(generator, rule), float(generator.uniform(*rule.fill))
+    shading = draw_shading(generator, rule)
     for index in chosen:
         found = _times(rig, int(index), generator, rule, parts)
         if not isinstance(found, Skip):
@@ -228,7 +229,8 @@ def _times(rig: Rig, index: int, generator, rule: DrawRule, parts: Parts) -> tup
     return tuple(times.tolist()), motion
 
 
-def _cameras(generator: np.random.Generator, rule: DrawRule) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def draw_cameras(generator: np.random.Generator, rule: DrawRule) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Azimuths and elevations of a clip's views, degrees."""
     if rule.layout == "ring":
         azimuths = (generator.uniform(0, 360) + np.arange(rule.views) * 360 / rule.views) % 360
         elevations = np.full(rule.views, generator.uniform(*rule.elevation))
@@ -238,7 +240,8 @@ def _cameras(generator: np.random.Generator, rule: DrawRule) -> tuple[tuple[floa
     return tuple(azimuths.tolist()), tuple(elevations.tolist())
 
 
-def _shading(generator: np.random.Generator, rule: DrawRule) -> Shading:
+def draw_shading(generator: np.random.Generator, rule: DrawRule) -> Shading:
+    """Lights of a clip."""
     azimuth, elevation = generator.uniform(0, 360), generator.uniform(*rule.key_elevation)
     key = Light(_direction(azimuth, elevation), float(generator.uniform(*rule.key_strength)))
     beyond = azimuth + 180 + generator.uniform(-60, 60)

@@ -97,6 +97,15 @@ def _drawn(generator: np.random.Generator, options: dict) -> tuple[SimpleNamespa
     return SimpleNamespace(**drawn | options), generator
 
 
+def prepared() -> bool:
+    """Has anny written its body data, so that a body takes no minutes? False without anny, too."""
+    try:
+        from anny.paths import get_anny_cache_path
+    except ImportError:
+        return False
+    return any(get_anny_cache_path().glob("*/*.safetensors"))
+
+
 @lru_cache(maxsize=1)
 def _model():
     try:
@@ -108,7 +117,7 @@ def _model():
         raise ImportError("humans need the body model anny: pip install 'sp4dlib[humans]'") from error
     from anny.paths import get_anny_cache_path
 
-    if not any(get_anny_cache_path().glob("*/*.safetensors")):
+    if not prepared():
         log.warning("anny prepares its body data in %s, once; this takes a few minutes", get_anny_cache_path())
     model = anny.Anny()
     model.requires_grad_(False)
