@@ -1,6 +1,7 @@
 """Recipes: reading, counting, following, stopping; and the command on top."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -223,3 +224,84 @@ def test_the_command_tells_costs_and_does_nothing(tmp_path, capsys, monkeypatch)
     said = capsys.readouterr().out
     assert "dual: 4 steps of 2" in said and "TFLOP" in said
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+def test_it_tells_of_every_stage(recipe, whole, tmp_path):
+    """The callback hears what the metrics hold, and may break a run off, which goes on."""
+    _, out = whole
+    heard = []
+
+    def listen(stage, record):
+        heard.append((stage, record))
+        if len(heard) == 3:
+            raise RuntimeError("power cut")
+
+    common = dict(data=out / "data", resume=True, device="cpu", progress=False, callback=listen)
+    with pytest.raises(RuntimeError, match="power cut"):
+        follow(recipe, tmp_path / "run", **common)
+    assert follow(recipe, tmp_path / "run", **common).finished
+    for stage in ("vae", "rgb", "dual"):
+        lines = [json.loads(line) for line in (tmp_path / "run" / stage / "metrics.jsonl").read_text().splitlines()]
+        assert lines == [json.loads(line) for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
+        assert all((stage, line) in heard for line in lines)
+        assert torch.load(tmp_path / "run" / stage / "checkpoint.pt", weights_only=True)["seconds"] > 0
+
+
+def test_seconds_add_up_over_the_pieces_of_a_run(recipe, whole, tmp_path):
+    _, out = whole
+    spent = [0.0]
+    for _ in range(3):
+        follow(recipe, tmp_path / "run", data=out / "data", resume=True, minutes=1e-9, device="cpu", progress=False)
+        spent.append(torch.load(tmp_path / "run" / "vae" / "checkpoint.pt", weights_only=True)["seconds"])
+    assert spent == sorted(spent) and spent[1] < spent[2]
+
+
+def start_of(recipe, folder, **stages):
+    kept = {name: config for name, config in recipe.stages.items() if name != "rgb"} | stages
+    return replace(recipe, model=replace(recipe.model, start=str(folder)), stages=kept)
+
+
+def test_training_goes_on_from_a_saved_pipeline(recipe, whole, tmp_path):
+    outcome, out = whole
+    tuned = start_of(recipe, out / "model")
+    for a, b in zip(tuned.network().parameters(), outcome.stages["dual"].ema.parameters()):
+        assert torch.equal(a, b.half().float())
+    with pytest.raises(ValueError, match="Leave .stages.rgb. out"):
+        start_of(recipe, out / "model", rgb=recipe.stages["rgb"]).network()
+    other = replace(tuned, model=replace(tuned.model, sizes=recipe.model.sizes | {"head_dim": 4}))
+    with pytest.raises(ValueError, match="other sizes.*head_dim 8 there, 4 here"):
+        other.network()
+    still = replace(tuned.stages["dual"], learning_rate=1e-12, steps=1, sample_every=0)
+    own = replace(tuned, stages={"dual": still}, vae=replace(recipe.vae, pretrained=str(out / "model" / "vae")))
+    again = follow(own, tmp_path / "run", data=out / "data", device="cpu", progress=False)
+    for a, b in zip(again.pipeline.unet.parameters(), tuned.network().parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    for a, b in zip(again.pipeline.vae.parameters(), SP4DPipeline.from_pretrained(out / "model").vae.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_a_colour_branch_starts_both(recipe, whole, tmp_path):
+    """What stage 1 leaves, saved as a pipeline of colours alone, is copied into the part branch."""
+    outcome, _ = whole
+    model = recipe.network()
+    model.rgb.load_state_dict(outcome.stages["rgb"].ema.state_dict())
+    vae = run_recipe.make_vae(16, recipe.vae.channels, recipe.vae.latent_channels)
+    run_recipe.save_pipeline(run_recipe.make_pipeline(recipe, model.rgb, vae), tmp_path / "colours")
+    begun = start_of(recipe, tmp_path / "colours", rgb=recipe.stages["rgb"]).network()
+    for name, parameter in model.rgb.named_parameters():
+        assert torch.equal(begun.rgb.get_parameter(name), parameter)
+    assert torch.equal(begun.part.conv_in.weight, model.rgb.conv_in.weight)
+    (tmp_path / "colours" / "unet" / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
+    with pytest.raises(ValueError, match="holds a UNet2DModel"):
+        start_of(recipe, tmp_path / "colours").network()
+
+
+def test_a_start_beside_the_recipe_is_found(tmp_path, whole):
+    shutil.copytree(whole[1] / "model", tmp_path / "trained")
+    path = tmp_path / "tiny.toml"
+    text = RECIPE.replace("[model.sizes]", '[model]\nstart = "trained"\n[model.sizes]', 1)
+    path.write_text(text.replace("[vae]\n", '[vae]\npretrained = "trained/vae"\n', 1))
+    found = read_recipe(path)
+    assert found.model.start == str(tmp_path / "trained") and found.vae.pretrained == str(tmp_path / "trained" / "vae")
+    path.write_text(RECIPE.replace("[model.sizes]", '[model]\nstart = "stabilityai/sv4d2.0"\n[model.sizes]', 1))
+    assert read_recipe(path).model.start == "stabilityai/sv4d2.0"

@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from sp4dlib.clips.config import SetConfig, from_dict
+from sp4dlib.coding import SPATIAL, ColorCode
 from sp4dlib.diffusion.autoencoder import VAEConfig
 from sp4dlib.diffusion.data import FOLD
 from sp4dlib.diffusion.nano import pass_through
 from sp4dlib.diffusion.train_config import TrainConfig
-from sp4dlib.model import DualUNet, MultiViewUNet, cost
+from sp4dlib.model import ConcatUNet, DualUNet, MultiViewUNet, cost
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGES = ("rgb", "dual")
+KINDS = {"dual": DualUNet, "concat": ConcatUNet}
 STATE_BYTES = 20        # of one weight in training: itself, its gradient, two moments of AdamW, its running mean
 
 
@@ -34,15 +36,26 @@ class ModelConfig:
     carry : bool
         Lay a path for the noise through the first weights (`sp4dlib.diffusion.nano.pass_through`): for narrow networks.
     start : str
-        A checkpoint of SV4D 2.0 from which the colour branch starts; it must have these sizes.
+        Where training starts from (`begin_from`): the folder of a saved pipeline, or a checkpoint of SV4D 2.0, from
+        which both branches start. It must have these sizes.
     seed : int
         Of the first weights.
+    kind : {"dual", "concat"}
+        SP4D's two branches, or one U-Net with concatenated latents to compare them with
+        (`sp4dlib.model.concat.ConcatUNet`), which has no stage 1.
     """
 
     sizes: dict = field(default_factory=dict)
     carry: bool = False
     start: str = ""
     seed: int = 0
+    kind: str = "dual"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind of the network is one of {', '.join(KINDS)}; got {self.kind!r}")
+        if self.start and self.kind != "dual":
+            raise ValueError("a network of kind 'concat' starts from random weights; leave out start")
 
     def arguments(self) -> dict:
         """``sizes`` as `DualUNet` takes them."""
@@ -64,6 +77,8 @@ class DataConfig:
         Windows of the split ``val`` on which the loss is followed; 0 is none.
     set : SetConfig, optional
         The training set that is built where none is given.
+    code : ColorCode
+        How parts become colours.
     """
 
     frames: int
@@ -71,6 +86,7 @@ class DataConfig:
     still: float = 0.2
     heldout: int = 8
     set: SetConfig | None = None
+    code: ColorCode = SPATIAL
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,8 @@ class Recipe:
         unknown = set(self.stages) - set(STAGES)
         if unknown or "dual" not in self.stages:
             raise ValueError(f"stages are [stages.dual] and, if wanted, [stages.rgb]; got {', '.join(self.stages)}")
+        if self.model.kind == "concat" and "rgb" in self.stages:
+            raise ValueError("a network of kind 'concat' has no colour branch to train alone: leave out [stages.rgb]")
         if self.size % self.factor:
             raise ValueError(f"size {self.size} is no multiple of {self.factor}, the pixels of a latent")
         if self.data.set is not None and self.data.set.clips.size != self.size:
@@ -147,23 +165,73 @@ class Recipe:
         """Plain data."""
         return json.loads(json.dumps(asdict(self)))
 
-    def network(self) -> DualUNet:
+    def network(self) -> DualUNet | ConcatUNet:
         """The network before training."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.model.seed)
-            model = DualUNet(in_channels=2 * self.channels, out_channels=self.channels, **self.model.arguments())
+            model = KINDS[self.model.kind](in_channels=2 * self.channels, out_channels=self.channels,
+                                           **self.model.arguments())
         if self.model.carry:
-            for branch in (model.rgb, model.part):
+            for branch in (model.rgb, model.part) if self.model.kind == "dual" else (model.unet,):
                 pass_through(branch)
-        if self.model.start:
-            model.rgb.load_state_dict(MultiViewUNet.from_official(self.model.start).state_dict())
+        if self.model.start and begin_from(model, self.model.start) and "rgb" in self.stages:
+            raise ValueError(f"{self.model.start} has a part branch, which [stages.rgb] would undo: the colour branch "
+                             "is copied over it. Leave [stages.rgb] out")
         return model
+
+
+def begin_from(model: DualUNet, start: str | Path) -> bool:
+    """Give a network trained weights, in place.
+
+    Parameters
+    ----------
+    model : DualUNet
+    start : str or Path
+        Folder of a pipeline (`save_pretrained`) with a network of the same sizes, or a checkpoint of SV4D 2.0. Where
+        that has a colour branch only, the part branch becomes its copy. A pipeline's network knows the latents of its
+        own autoencoder: take that as well (``vae.pretrained = "FOLDER/vae"``).
+
+    Returns
+    -------
+    bool
+        Whether there was a part branch to start from.
+
+    Raises
+    ------
+    ValueError
+        If the sizes differ; those that do are named.
+    """
+    folder = Path(start)
+    if not (folder / "model_index.json").is_file():
+        model.rgb.load_state_dict(MultiViewUNet.from_official(start).state_dict())
+        model.copy_rgb_to_part()
+        return False
+    kind = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    if kind not in ("DualUNet", "MultiViewUNet"):
+        raise ValueError(f"{folder / 'unet'} holds a {kind}; training starts from a DualUNet or a MultiViewUNet")
+    dual = kind == "DualUNet"
+    target = model if dual else model.rgb
+    found = type(target).from_pretrained(folder / "unet")
+    differ = [f"{name} {found.config.get(name)} there, {value} here" for name, value in target.config.items()
+              if not name.startswith("_") and name != "zero_init_fusion"
+              and _plain(found.config.get(name)) != _plain(value)]
+    if differ:
+        raise ValueError(f"the network in {folder} has other sizes than this recipe: {'; '.join(differ)}")
+    target.load_state_dict(found.state_dict())
+    if not dual:
+        model.copy_rgb_to_part()
+    return dual
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_recipe(name: str | Path) -> Recipe:
     """Read a recipe: the name of one that comes with the library, or a TOML file.
 
-    Paths in ``[data.set]`` count from the file's folder.
+    Paths in ``[data.set]`` count from the file's folder; so do ``model.start`` and ``vae.pretrained``, if they name
+    what is there.
 
     Raises
     ------
@@ -193,6 +261,12 @@ def _recipe(found: dict, path: Path) -> Recipe:
                 if source.get(key):
                     source[key] = str(path.absolute().parent / Path(source[key]).expanduser())
         data["set"] = from_dict(data["set"])
+    if "code" in data:
+        data["code"] = _made(ColorCode, data["code"], "[data.code]")
+    for table, key in (("model", "start"), ("vae", "pretrained")):
+        value = found.get(table, {}).get(key)
+        if value and (beside := path.absolute().parent / Path(value).expanduser()).exists():
+            found[table][key] = str(beside)
     made = {"model": _made(ModelConfig, _table(found, "model"), "[model]"), "data": _made(DataConfig, data, "[data]"),
             "sampling": _made(SamplingConfig, found.get("sampling", {}), "[sampling]"),
             "stages": {stage: _made(TrainConfig, values, f"[stages.{stage}]")
@@ -254,7 +328,7 @@ def _stage_budget(network: nn.Module, recipe: Recipe, config: TrainConfig) -> St
     with torch.device("meta"):
         latents = torch.empty(1, data.frames, data.views, recipe.channels, side, side)
         told = {"timestep": torch.empty(1), "cameras": torch.empty(1, data.views, 2)}
-    if isinstance(network, DualUNet):
+    if not isinstance(network, MultiViewUNet):
         given = {"rgb": latents, "part": latents, "condition": latents[:, :, 0]}
     else:
         given = {"sample": torch.cat([latents, latents], 3)}

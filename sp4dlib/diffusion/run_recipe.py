@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from sp4dlib import profile
 from sp4dlib.clips import Clip
 from sp4dlib.clips.build import build_set
 from sp4dlib.clips.dataset import KinematicParts
+from sp4dlib.coding import SPATIAL, ColorCode
 from sp4dlib.diffusion.autoencoder import make_vae, train_vae
 from sp4dlib.diffusion.pipeline import SP4DPipeline
-from sp4dlib.diffusion.recipe import Recipe
+from sp4dlib.diffusion.recipe import DataConfig, ModelConfig, Recipe
 from sp4dlib.diffusion.samplers import euler_scheduler
 from sp4dlib.diffusion.training import Heldout, TrainResult, make_heldout, train
 
@@ -44,14 +45,16 @@ class Windows:
     data : KinematicParts
     still : float
         Share of windows that repeat one frame.
+    code : ColorCode
+        How parts become colours.
     """
 
-    def __init__(self, data: KinematicParts, still: float = 0.0) -> None:
-        self.data, self.still = data, still
+    def __init__(self, data: KinematicParts, still: float = 0.0, code: ColorCode = SPATIAL) -> None:
+        self.data, self.still, self.code = data, still, code
 
     def draw(self, generator: torch.Generator) -> Clip:
         """A random window of a random clip."""
-        return self.data.draw(generator, self.still)
+        return replace(self.data.draw(generator, self.still), code=self.code)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Outcome:
 
 def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | None = None, resume: bool = False,
            minutes: float | None = None, device: str | None = None, workers: int = 0,
-           progress: bool | None = None) -> Outcome:
+           progress: bool | None = None, callback: Callable[[str, dict], None] | None = None) -> Outcome:
     """Make the model of a recipe.
 
     Parameters
@@ -96,6 +99,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
         Processes that build the set; 0 is this one.
     progress : bool, optional
         Show bars; by default not in the ``ci`` profile.
+    callback : callable, optional
+        Called with ("vae", "rgb" or "dual", record) after each logged step, on the first device.
 
     Returns
     -------
@@ -121,8 +126,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
             _build(recipe, out, workers, progress)
     state.wait_for_everyone()
     folder = Path(data) if data is not None else out / DATA
-    windows = Windows(_open(folder, "train", recipe), recipe.data.still)
-    vae = _vae(recipe, windows, out, left, device, progress, state)
+    windows = Windows(_open(folder, "train", recipe), recipe.data.still, recipe.data.code)
+    vae = _vae(recipe, windows, out, left, device, progress, state, _told(callback, "vae"))
     if recipe.vae is not None and vae is None:
         return Outcome(False, {}, None)
     model, stages = recipe.network(), {}
@@ -131,7 +136,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
         config, network = recipe.stages[name], model.rgb if name == "rgb" else model
         held = _heldout(shown, recipe, config, vae)
         result = train(network, windows, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
-                       minutes=left(), progress=progress, sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
+                       minutes=left(), progress=progress, callback=_told(callback, name),
+                       sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
         stages[name] = result
         if not result.finished:
             return Outcome(False, stages, None)
@@ -180,6 +186,8 @@ def _claim(recipe: Recipe, out: Path, resume: bool) -> None:
         if not kept.is_file():
             raise ValueError(f"{out} holds no {RECIPE}, so it is no training run; choose another folder")
         before, now = json.loads(kept.read_text(encoding="utf-8")), recipe.to_dict()
+        missing = {"model": asdict(ModelConfig()), "data": asdict(DataConfig(0, 0))}    # fields newer than the run
+        before |= {name: values | before.get(name, {}) for name, values in missing.items()}
         changed = [name for name in FIXED if before.get(name) != now[name]]
         if changed:
             raise ValueError(f"{out} was begun with another recipe: {', '.join(changed)} differ; choose another folder")
@@ -205,7 +213,7 @@ def _open(folder: Path, split: str, recipe: Recipe) -> KinematicParts:
 
 
 def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float | None], device: str,
-         progress: bool | None, state) -> AutoencoderKL | None:
+         progress: bool | None, state, callback: Callable[[int, dict], None] | None) -> AutoencoderKL | None:
     """The trained autoencoder; None if there is none, or it is not finished. One device trains it, all load it."""
     config = recipe.vae
     if config is None:
@@ -214,7 +222,8 @@ def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float |
         return AutoencoderKL.from_pretrained(config.pretrained).to(device)
     vae = make_vae(recipe.size, config.channels, config.latent_channels, config.seed)
     if state.is_main_process:
-        train_vae(vae, windows, config, out / "vae", device=device, minutes=left(), progress=progress)
+        train_vae(vae, windows, config, out / "vae", device=device, minutes=left(), progress=progress,
+                  callback=callback)
     state.wait_for_everyone()
     kept = torch.load(out / "vae" / "checkpoint.pt", map_location="cpu", weights_only=True)
     if kept["step"] < config.steps:
@@ -223,10 +232,15 @@ def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float |
     return vae.to(device).requires_grad_(False).eval()
 
 
+def _told(callback: Callable[[str, dict], None] | None, stage: str) -> Callable[[int, dict], None] | None:
+    """What a stage calls, so that ``callback`` hears the stage's name as well."""
+    return None if callback is None else lambda step, record: callback(stage, record)
+
+
 def _shown(folder: Path, recipe: Recipe) -> Windows | None:
     """Clips that are not trained on, for held-out losses and samples."""
     try:
-        return Windows(_open(folder, "val", recipe), recipe.data.still)
+        return Windows(_open(folder, "val", recipe), recipe.data.still, recipe.data.code)
     except ValueError as error:
         log.warning("there is neither a held-out loss nor a sample on the way: %s", error)
         return None

@@ -185,13 +185,14 @@ class _Run:
         self.objective = Objective(model, config.contrastive_weight, config.temperature, config.seed)
         trained = [p for p in self.objective.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, config.beta2),
-                                      weight_decay=config.weight_decay)
+                                      weight_decay=config.weight_decay, fused=True)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.objective.train(), optimizer)
         self.mean = WeightMean(self.wrapped)
         self.samples = Samples(data, config.seed)
         self.history: list[dict] = []
         self.pending: list[dict] = []                                    # steps since the last log
         self.step = 0
+        self.earlier, self.began = 0.0, time.perf_counter()             # seconds of the runs that this one continues
 
     def pieces(self, stop: int) -> DataLoader:
         """All samples of this device from the present step to ``stop``, piece by piece."""
@@ -273,6 +274,7 @@ class _Run:
             mean = {name: tensor.clone() for name, tensor in mean.items()}      # on a CPU they are the parameters
         if self.accelerator.is_main_process:
             state = {"config": dataclasses.asdict(self.config), "step": self.step, "history": self.history,
+                     "seconds": self.earlier + time.perf_counter() - self.began,
                      "pending": self.pending, "weights": weights, "mean": mean, "optimizer": optimizer,
                      "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()}
             temporary = out / f".{CHECKPOINT}.{os.getpid()}"
@@ -297,6 +299,7 @@ class _Run:
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.pending = state["step"], state["history"], state["pending"]
+        self.earlier = state.get("seconds", 0.0)
 
     def averaged(self) -> nn.Module:
         """A copy of the network with the running mean of the weights."""
@@ -339,8 +342,8 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
         Such as `ClipTensors` or `sp4dlib.clips.dataset.KinematicParts`; all clips of equal sizes.
     config : TrainConfig
     out : path, optional
-        Folder for ``checkpoint.pt`` (weights, running mean, optimiser, settings) and ``metrics.jsonl`` (the history,
-        one record a line).
+        Folder for ``checkpoint.pt`` (weights, running mean, optimiser, settings, seconds so far) and ``metrics.jsonl``
+        (the history, one record a line).
     resume : bool
         Continue from the checkpoint in ``out`` if there is one.
     heldout : Heldout, optional
