@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sp4dlib.clips.cameras import Cameras, orbit_rotation
+from sp4dlib.coding import SPATIAL, ColorCode, encode
 
 VERSION = 1         # of the file format
 ARRAYS = ("rgb", "parts", "centers", "boxes", "part_parents", "times")
@@ -63,6 +64,8 @@ class Clip:
         Seconds into the animation.
     source : str
         Name of the rig and of the animation.
+    code : ColorCode
+        How `colors` are made; not stored in files.
     """
 
     rgb: np.ndarray
@@ -74,6 +77,7 @@ class Clip:
     part_parents: np.ndarray
     times: np.ndarray
     source: str = ""
+    code: ColorCode = SPATIAL
 
     def __post_init__(self) -> None:
         frames, views, size, parts = len(self.times), len(self.cameras), self.cameras.size, len(self.names)
@@ -86,17 +90,15 @@ class Clip:
 
     @property
     def colors(self) -> np.ndarray:
-        """Spatial colour of each part, shape (K, 3) in [0, 1]; computed from frame 0 and view 0."""
-        from sp4dlib import coding
-
-        return coding.part_colors(self.centers[0], self.boxes[0, 0], self.cameras.rotation(0))
+        """Colour of each part, shape (K, 3) in [0, 1]: by `code`, from frame 0 and view 0."""
+        scaled = self.cameras.normalize[:3, :3].T                     # rotation and scale: from the clip's axes back
+        return self.code.colors(self.centers[0], self.boxes[0, 0], self.cameras.rotation(0),
+                                scaled / np.linalg.norm(scaled, axis=1, keepdims=True), self.source)
 
     @property
     def part_images(self) -> np.ndarray:
-        """Part maps in spatial colours, uint8, shape (T, V, H, W, 3)."""
-        from sp4dlib import coding
-
-        return coding.encode(self.parts, self.colors)
+        """Part maps in their colours, uint8, shape (T, V, H, W, 3)."""
+        return encode(self.parts, self.colors)
 
     def select(self, frames, views) -> Clip:
         """The clip of some frames and views, in that order; the first of each becomes frame 0 and view 0.

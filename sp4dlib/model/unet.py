@@ -147,7 +147,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         Tensor, shape (B, T, V, out_channels, H, W)
         """
         condition = self.condition(sample, timestep, cameras, context, view_latents, conditioned)
-        return self._run(sample.flatten(0, 2), condition).unflatten(0, sample.shape[:3])
+        return self.output(self.features(sample.flatten(0, 2), condition)).unflatten(0, sample.shape[:3])
 
     def forward_official(self, inputs: Mapping[str, torch.Tensor], frames: int, views: int) -> torch.Tensor:
         """Evaluate the network on the input tensors of the official implementation.
@@ -164,7 +164,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         -------
         Tensor, shape (B·T·V, out_channels, H, W)
         """
-        return self._run(inputs["x"], self.official_condition(inputs, frames, views))
+        return self.output(self.features(inputs["x"], self.official_condition(inputs, frames, views)))
 
     def condition(self, sample: torch.Tensor, timestep: torch.Tensor, cameras: torch.Tensor,
                   context: torch.Tensor | None, view_latents: torch.Tensor | None,
@@ -241,7 +241,8 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         """From the decoder's features to the prediction."""
         return self.conv_out(functional.silu(self.conv_norm_out(x)))
 
-    def _run(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
+    def features(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
+        """From the input images (B * T * V, C, H, W) to the decoder's features (B * T * V, model_channels, H, W)."""
         skips = []
         for modules in self.down_steps():
             x = self.step(modules, x, condition)
@@ -249,7 +250,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
         x = self.step(self.mid_block.steps()[0], x, condition)
         for modules in self.up_steps():
             x = self.step(modules, torch.cat([x, skips.pop()], 1), condition)
-        return self.output(x)
+        return x
 
     def _attention_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         last = len(self.config.channel_mult) - 1
