@@ -1,7 +1,7 @@
 """Tune the baselines of the evaluation on the val rigs: ``python -m benchmarks.baselines``.
 
-Writes ``data/results/baselines.json``: all constants that were tried with their mean mIoU and ARI over the clips of both
-protocols, and the best, which :data:`sp4dlib.evaluation.tuning.TUNED` holds.
+Writes ``data/results/baselines.json``: all constants that were tried, with their mean mIoU and ARI over the clips of
+both protocols, and the best, which :data:`sp4dlib.evaluation.tuning.TUNED` holds.
 """
 
 from __future__ import annotations

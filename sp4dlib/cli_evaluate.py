@@ -75,7 +75,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from sp4dlib.diffusion.recipe import read_recipe
     from sp4dlib.evaluation.methods import SETTINGS
     from sp4dlib.evaluation.protocols import evaluate
-    from sp4dlib.evaluation.results import table
+    from sp4dlib.evaluation.results import subject_lines, table
     from sp4dlib.evaluation.subjects import PROTOCOLS
 
     protocols = _chosen(args.protocol, PROTOCOLS, "--protocol")
@@ -98,7 +98,10 @@ def run_evaluate(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print(f"sp4d: interrupted; the same command with --resume goes on with {args.output}", file=sys.stderr)
         raise SystemExit(130) from None
-    print("\n".join(table(results)))
+    if not results["rows"]:
+        raise ValueError("nothing could be measured: " + (results["skipped"][0]["reason"] if results["skipped"] else
+                                                          "there are no such subjects"))
+    print("\n".join([*subject_lines(results), "", *table(results)]))
     if args.pictures:
         _write_pictures(results, Path(args.pictures))
     for item in results["skipped"]:

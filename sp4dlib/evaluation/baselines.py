@@ -8,6 +8,8 @@ this library needs brings the weights of one.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.ndimage import label
 
@@ -89,26 +91,32 @@ def flow_parts(rgb: np.ndarray, inside: np.ndarray, num_parts: int, *, method: s
     ValueError
         With fewer than two frames.
     """
-    from skimage import registration
-    from skimage.color import rgb2gray
-
     if len(rgb) < 2:
         raise ValueError(f"optical flow needs two frames; got {len(rgb)}")
     if method not in FLOWS:
         raise ValueError(f"method is one of {', '.join(FLOWS)}; got {method!r}")
-    function = getattr(registration, f"optical_flow_{method}")
-    gray, side = rgb2gray(rgb), inside.shape[-1]
-
-    def flow(a: int, b: int) -> np.ndarray:
-        return np.moveaxis(np.stack(function(gray[a], gray[b])), 0, -1) / side                  # (H, W, 2)
-
-    last = len(rgb) - 1
-    onwards = [flow(t, t + 1) for t in range(last)]
-    back = [-flow(t, t - 1) for t in range(1, last + 1)]
-    flows = np.stack([np.concatenate([onwards[t] if t < last else back[-1], back[t - 1] if t else onwards[0]], -1)
-                      for t in range(last + 1)])                                                # (S, H, W, 4)
+    flows = _flows(np.ascontiguousarray(rgb).tobytes(), rgb.shape, method)
     features = np.concatenate([_places(inside), motion * flows[inside], color * _colors(rgb, "lab")[inside]], 1)
     return _spread(_clusters(features, num_parts, seed), inside)
+
+
+@lru_cache(32)
+def _flows(rgb: bytes, shape: tuple[int, ...], method: str) -> np.ndarray:
+    """Flow onwards and from before of each pixel, (T, H, W, 4); kept, for it takes far longer than to cluster."""
+    from skimage import registration
+    from skimage.color import rgb2gray
+
+    gray = rgb2gray(np.frombuffer(rgb, np.uint8).reshape(shape))
+    function = getattr(registration, f"optical_flow_{method}")
+
+    def flow(a: int, b: int) -> np.ndarray:
+        return np.moveaxis(np.stack(function(gray[a], gray[b])), 0, -1) / shape[2]              # (H, W, 2)
+
+    last = len(gray) - 1
+    onwards = [flow(t, t + 1) for t in range(last)]
+    back = [-flow(t, t - 1) for t in range(1, last + 1)]
+    return np.stack([np.concatenate([onwards[t] if t < last else back[-1], back[t - 1] if t else onwards[0]], -1)
+                     for t in range(last + 1)])
 
 
 BASELINES = {"kmeans": kmeans_parts, "components": component_parts, "flow": flow_parts}

@@ -141,13 +141,15 @@ def evaluate(config: EvaluationConfig, data: SetConfig, out: str | Path | None =
     entries, missing = list_subjects(data, config.split, per_family=per_family, humans=humans)
     chosen = [entry for group in dict.fromkeys(entry.source for entry in entries) if not groups or group in groups
               for entry in spread([entry for entry in entries if entry.source == group], subjects)]
-    state["skipped"] += [item for item in missing if not groups or item["group"] in groups]
+    state["skipped"] += [item for item in missing if (not groups or item["group"] in groups)
+                         and item not in state["skipped"]]
     began, before = time.perf_counter(), state.get("wall_seconds", 0.0)
     limits = cache(lambda: training_limits(data, config.split))
 
     def save() -> dict:
         seconds = before + time.perf_counter() - began
-        state["rows"] = in_order(state["rows"], [entry.key for entry in entries])
+        for name in ("rows", "skipped"):
+            state[name] = in_order(state[name], [entry.key for entry in entries])
         about = provenance.about(device=device, seed=config.seed, command=command, wall_seconds=seconds)
         results = about | {"config": state["config"], "model": model, "summary": summarize(state["rows"]),
                            "skipped": state["skipped"], "rows": state["rows"]}
@@ -175,7 +177,7 @@ def _begin(config: EvaluationConfig, model: dict | None, out: str | Path | None,
     changed += ["model"] * (model is not None and found["model"] not in (None, model))
     if changed:
         raise ValueError(f"{out} is of another evaluation: {', '.join(changed)} differ; choose another file")
-    return {"config": told, "rows": found["rows"], "skipped": [], "wall_seconds": found["wall_seconds"]}
+    return {"config": told, **{name: found[name] for name in ("rows", "skipped", "wall_seconds")}}
 
 
 def _subject(entry: Entry, config: EvaluationConfig, state: dict, protocols: Sequence[str], settings: Sequence[str],
@@ -187,6 +189,8 @@ def _subject(entry: Entry, config: EvaluationConfig, state: dict, protocols: Seq
         bar.set_postfix_str(f"{entry.key} {protocol}", refresh=False)
         left = [setting for setting in settings if (protocol, setting) not in done]
         where = {"subject": entry.key, "group": entry.source, "protocol": protocol}
+        state["skipped"] = [item for item in state["skipped"]           # what failed is tried once more
+                            if not left or any(item.get(name) != value for name, value in where.items())]
         try:
             scene = draw_scene(entry, *loaded(), protocol, config.rule, config.seed,
                                limits() if protocol == "rare-poses" else None) if left else None

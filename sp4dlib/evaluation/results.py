@@ -41,11 +41,12 @@ def summarize(rows: Iterable[dict]) -> list[dict]:
 
 
 def in_order(rows: list[dict], subjects: Sequence[str]) -> list[dict]:
-    """Rows in an order that does not depend on when they were made; methods of a setting keep theirs."""
+    """Rows, or what was skipped, in an order that does not depend on when; methods of a setting keep theirs."""
     place = {subject: number for number, subject in enumerate(subjects)}
 
     def key(row: dict) -> tuple:
-        return (place.get(row["subject"], len(place)), row["subject"], PROTOCOLS.index(row["protocol"]),
+        return (place.get(row["subject"], len(place)), row["subject"],
+                PROTOCOLS.index(row["protocol"]) if "protocol" in row else -1,
                 SETTINGS.index(row["setting"]) if "setting" in row else -1)
 
     return sorted(rows, key=key)
@@ -93,3 +94,13 @@ def table(results: dict, scores: Sequence[str] = ("miou", "ari", "f1", "macc")) 
         lines.append(f"  {row['setting']:10s} {row['method']:22s}" + "".join(f"{row[name]:8.3f}" for name in scores)
                      + f"{row['num_predicted']:8.1f}")
     return lines[1:]
+
+
+def subject_lines(results: dict) -> list[str]:
+    """A line for each subject and protocol: K, and the mIoU of the first method of each setting."""
+    found: dict[tuple, dict] = {}
+    for row in results["rows"]:
+        line = found.setdefault((row["subject"], row["protocol"]), {"K": str(row["clip_parts"])})
+        line.setdefault(row["setting"], f"{row['method']} {row['miou']:.3f}")
+    return [f"{subject}, {protocol}: " + ", ".join(f"{name} {value}" for name, value in line.items())
+            for (subject, protocol), line in found.items()]

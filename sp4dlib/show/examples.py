@@ -25,6 +25,7 @@ def example_rows(example: Example, methods: Sequence[str] | None = None) -> dict
     return rows | {name: example.predicted[name] for name in (example.predicted if methods is None else methods)}
 
 
-def example_sheet(example: Example, methods: Sequence[str] | None = None) -> np.ndarray:
-    """`example_rows` below one another, uint8 (H', W', 3)."""
-    return strip(np.stack(list(example_rows(example, methods).values())))
+def example_sheet(example: Example, methods: Sequence[str] | None = None, scale: int = 3) -> np.ndarray:
+    """`example_rows` below one another, each pixel ``scale`` times as large, uint8 (H', W', 3)."""
+    sheet = strip(np.stack(list(example_rows(example, methods).values())))
+    return sheet.repeat(scale, 0).repeat(scale, 1)
