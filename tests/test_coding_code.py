@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-
 from sp4dlib import coding
 from sp4dlib.clips import orbit_rotation
 

@@ -117,6 +117,30 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(recipe, whole, tmp_path)
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("stage, step", [("rgb", 1), ("dual", 1), ("dual", 3)])
+def test_killed_at_any_step_the_curve_is_the_same(recipe, whole, tmp_path, stage, step):
+    """Nothing is saved when it dies: it goes on from the last checkpoint, or begins the stage again."""
+    outcome, out = whole
+
+    def kill(name, record):
+        if (name, record["step"]) == (stage, step):
+            raise SystemExit("killed")
+
+    (tmp_path / "run").mkdir()
+    shutil.copytree(out / "vae", tmp_path / "run" / "vae")          # its own stops are tested elsewhere
+    shutil.copy(out / "recipe.json", tmp_path / "run")
+    common = dict(data=out / "data", resume=True, device="cpu", progress=False)
+    with pytest.raises(SystemExit, match="killed"):
+        follow(recipe, tmp_path / "run", callback=kill, **common)
+    again = follow(recipe, tmp_path / "run", **common)
+    assert again.finished
+    for name, result in outcome.stages.items():
+        assert again.stages[name].history == result.history
+        assert (tmp_path / "run" / name / "metrics.jsonl").read_text() == (out / name / "metrics.jsonl").read_text()
+    for a, b in zip(again.pipeline.unet.parameters(), outcome.pipeline.unet.parameters()):
+        assert torch.equal(a, b)
+
+
 def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
     _, out = whole
     with pytest.raises(ValueError, match="not empty"):
