@@ -16,7 +16,7 @@ from sp4dlib.clips.sources import load_entry
 from sp4dlib.diffusion.recipe import read_recipe
 from sp4dlib.evaluation.protocols import EvaluationConfig
 from sp4dlib.evaluation.subjects import Scene, draw_scene, list_subjects
-from sp4dlib.evaluation.tuning import GRIDS, TUNED, tune
+from sp4dlib.evaluation.tuning import GRIDS, tune
 
 GROUP = "quaternius"
 
@@ -39,7 +39,7 @@ def main() -> None:
     for method in GRIDS:
         with tqdm(desc=method) as bar:
             best, tried = tune(scenes, method, after=lambda _, bar=bar: bar.update())
-        results["methods"][method] = {"best": best, "in_use": TUNED[method], "tried": tried}
+        results["methods"][method] = {"best": best, "tried": tried}
         print(method, best, max(tried, key=lambda row: row["miou"] + row["ari"]), flush=True)
     record.write("baselines", results, device=record.processor(), seed=args.seed, module="benchmarks.baselines")
 

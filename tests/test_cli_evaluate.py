@@ -99,7 +99,7 @@ def test_pictures_of_best_median_and_worst(whole):
         examples(read_results(path), folder, "multi-frame", "given", "magic")
 
 
-@pytest.mark.parametrize("stop_at", [0, 3, 6])
+@pytest.mark.parametrize("stop_at", [0, 5])
 def test_stopped_and_resumed_is_as_if_not_stopped(whole, model, recipe, tmp_path, monkeypatch, capsys, stop_at):
     out = ["evaluate", model, "-o", str(tmp_path / "r.json"), "--recipe", recipe, *FAST]
     real, calls = protocols.predictions, []

@@ -199,6 +199,25 @@ def test_there_is_no_rare_pose_where_training_has_seen_all():
     assert isinstance(skip, Skip) and skip.reason == "no rare pose"
 
 
+def test_subjects_are_those_of_the_split_of_the_training_set(monkeypatch):
+    from sp4dlib.diffusion.recipe import read_recipe
+    from sp4dlib.evaluation import list_subjects
+    from sp4dlib.rigs import humans
+    from sp4dlib.rigs.assets import names
+
+    data = read_recipe("mini").data.set
+    entries, skipped = list_subjects(data, "val", per_family=2)
+    assert not skipped and {entry.split for entry in entries} == {"val"}
+    assert [entry.locator for entry in entries if entry.source == "quaternius"] == sorted(names("val"))
+    assert [entry.key for entry in entries if entry.source == "procedural"] == [
+        "procedural/bird/00000", "procedural/bird/00001"], "families that train has seen are not here"
+    monkeypatch.setattr(humans, "prepared", lambda: False)
+    entries, skipped = list_subjects(data, "test")
+    assert {entry.source for entry in entries} == {"quaternius", "procedural"}
+    assert skipped[0]["subject"] == "humans" and skipped[0]["reason"], "what is missing is said"
+    assert not list_subjects(data, "test", humans=0)[1]
+
+
 def test_subjects_are_spread_over_the_list():
     assert spread(list("abcde"), 3) == ["a", "c", "e"] and spread(list("abc"), None) == ["a", "b", "c"]
     with pytest.raises(ValueError, match="at least one"):

@@ -12,11 +12,11 @@ from sp4dlib.evaluation.metrics import segmentation_scores
 from sp4dlib.evaluation.subjects import Scene
 
 # Found by `python -m benchmarks.baselines` on the val rigs; data/results/baselines.json holds the whole search.
-TUNED = {"kmeans": {"space": "rgb", "position": 8.0}, "components": {"levels": 12, "position": 4.0},
-         "flow": {"method": "ilk", "motion": 4.0, "color": 0.1}}
-GRIDS = {"kmeans": {"space": ("rgb", "lab"), "position": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)},
+TUNED = {"kmeans": {"space": "rgb", "position": 32.0}, "components": {"levels": 12, "position": 4.0},
+         "flow": {"method": "tvl1", "motion": 0.25, "color": 0.1}}
+GRIDS = {"kmeans": {"space": ("rgb", "lab"), "position": (1.0, 4.0, 8.0, 16.0, 32.0, 64.0)},
          "components": {"levels": (6, 12, 24), "position": (1.0, 2.0, 4.0, 8.0)},
-         "flow": {"method": ("tvl1", "ilk"), "motion": (0.5, 1.0, 2.0, 4.0), "color": (0.0, 0.1)}}
+         "flow": {"method": ("tvl1", "ilk"), "motion": (0.0, 0.25, 0.5, 1.0, 2.0), "color": (0.0, 0.1)}}
 
 
 def tune(scenes: Sequence[Scene], method: str, grid: Mapping[str, Iterable] | None = None,
