@@ -5,13 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from diffusion_toys import toy_clip
 
 from sp4dlib.diffusion import codec
-from sp4dlib.diffusion.autoencoder import VAEConfig, make_vae, normalize_latents, some_pictures, train_vae, vae_loss
+from sp4dlib.diffusion.autoencoder import (VAEConfig, load_vae, make_vae, normalize_latents, some_pictures,
+                                          train_vae, vae_loss)
 from sp4dlib.diffusion.data import ClipTensors, views_of
+from sp4dlib.model import PatchVAE, fold
 
-CONFIG = VAEConfig(channels=(8, 16, 16), latent_channels=4, steps=6, learning_rate=3e-3, warmup=2, log_every=2,
+CONFIG = VAEConfig(patch=4, width=8, blocks=1, latent_channels=4, steps=6, learning_rate=3e-3, warmup=2, log_every=2,
                    checkpoint_every=2)
 
 
@@ -21,7 +24,7 @@ def data():
 
 
 def make(seed=0):
-    return make_vae(16, CONFIG.channels, CONFIG.latent_channels, seed)
+    return make_vae(replace(CONFIG, seed=seed))
 
 
 def same(a, b):
@@ -29,12 +32,36 @@ def same(a, b):
 
 
 def test_sizes():
-    vae = make_vae(64)
-    assert 0.7e6 < sum(p.numel() for p in vae.parameters()) < 0.9e6 and VAEConfig().factor == 4
-    assert codec.encode(np.zeros((2, 64, 64, 3), np.uint8), vae).shape == (2, 8, 16, 16)
+    vae = make_vae(VAEConfig())
+    assert 0.8e5 < sum(p.numel() for p in vae.parameters()) < 1.2e5
+    assert codec.encode(np.zeros((2, 64, 64, 3), np.uint8), vae).shape == (2, 8, 32, 32)
     assert same(make(), make()) and not same(make(), make(1))
-    with pytest.raises(ValueError, match="multiple"):
-        make_vae(18)
+    with pytest.raises(ValueError, match="whole patches of 2"):
+        vae.encode(torch.zeros(1, 3, 18, 17))
+    with pytest.raises(ValueError, match="12 numbers"):
+        PatchVAE(2, 13)
+
+
+def test_it_starts_as_the_best_linear_code():
+    """With as many latents as numbers it is exact; with fewer, no projection of that rank is better."""
+    pictures = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for count in (12, 5):
+        vae = PatchVAE(2, count, 8, 1)
+        vae.fit_linear(pictures)
+        with torch.no_grad():
+            error = (vae.decode(vae.encode(pictures).latent_dist.mode()).sample - pictures).square().sum()
+        values = torch.linalg.svdvals(fold(pictures - 1, 2).transpose(0, 1).flatten(1))
+        torch.testing.assert_close(error, values[count:].square().sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_both_kinds_are_loaded(tmp_path):
+    made = {"own": make(), "diffusers": AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)}
+    for name, vae in made.items():
+        vae.save_pretrained(tmp_path / name)
+        assert same(load_vae(tmp_path / name), vae)
+    (tmp_path / "own" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(ValueError, match="UNet2DModel"):
+        load_vae(tmp_path / "own")
 
 
 def test_it_learns_both_kinds_of_pictures(data):
@@ -62,14 +89,14 @@ def test_normalised_latents_have_unit_size_and_white_is_0(data):
     before = codec.decode(codec.encode(data.clips[0].rgb, vae), vae)
     with torch.no_grad():
         variance = vae.encode(torch.ones(1, 3, 16, 16)).latent_dist.var
-        scale = vae.quant_conv.weight[:4].clone()
+        scale = vae.quant_conv.weight[:4, :4, 0, 0].diagonal().clone()
     normalize_latents(vae.eval(), views)
     latents = codec.encode(np.stack([data.clips[0].rgb, data.clips[0].part_images]), vae)
     torch.testing.assert_close(latents.square().mean((0, 1, 2, 4, 5)), torch.ones(4), rtol=1e-3, atol=1e-3)
     white = codec.encode(np.full((1, 16, 16, 3), 255, np.uint8), vae)[0]
     assert white[:, 2, 2].abs().max() < 1e-3
     assert np.abs(codec.decode(codec.encode(data.clips[0].rgb, vae), vae).astype(int) - before).max() <= 1
-    factor = (vae.quant_conv.weight[:4] / scale).flatten(1).mean(1)
+    factor = vae.quant_conv.weight[:4, :4, 0, 0].diagonal() / scale
     after = vae.encode(torch.ones(1, 3, 16, 16)).latent_dist.var
     torch.testing.assert_close(after, variance * factor[:, None, None] ** 2, rtol=1e-3, atol=1e-6)
 
@@ -106,7 +133,7 @@ def test_stopping_changes_nothing(data, tmp_path):
         train_vae(make(), data, replace(CONFIG, kl=1.0), tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("bad", [{"channels": (12,)}, {"latent_channels": 0}, {"steps": 0}, {"kl": -1.0},
+@pytest.mark.parametrize("bad", [{"patch": 0}, {"width": 0}, {"latent_channels": 0}, {"steps": 0}, {"kl": -1.0},
                                  {"foreground": 0.0}, {"pictures": -1}])
 def test_bad_settings_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

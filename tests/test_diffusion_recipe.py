@@ -43,7 +43,8 @@ count = 1
 families = ["quadruped", "bird"]
 splits = { bird = "val", quadruped = "train" }
 [vae]
-channels = [8, 8]
+width = 8
+blocks = 1
 latent_channels = 4
 steps = 2
 [stages.rgb]
@@ -309,7 +310,7 @@ def test_a_colour_branch_starts_both(recipe, whole, tmp_path):
     outcome, _ = whole
     model = recipe.network()
     model.rgb.load_state_dict(outcome.stages["rgb"].ema.state_dict())
-    vae = run_recipe.make_vae(16, recipe.vae.channels, recipe.vae.latent_channels)
+    vae = run_recipe.make_vae(recipe.vae)
     run_recipe.save_pipeline(run_recipe.make_pipeline(recipe, model.rgb, vae), tmp_path / "colours")
     begun = start_of(recipe, tmp_path / "colours", rgb=recipe.stages["rgb"]).network()
     for name, parameter in model.rgb.named_parameters():

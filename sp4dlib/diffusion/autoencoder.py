@@ -1,7 +1,6 @@
-"""A small KL autoencoder for colour and part pictures: what diffusion works on instead of pixels.
+"""Training the small KL autoencoder that colour and part pictures share, as in SP4D (arXiv 2509.10687).
 
-The released models use Stable Diffusion's autoencoder, 84 M weights that know photographs. Renders of one object on
-white, and flat part colours, need far fewer. Colour and parts share one autoencoder, as in SP4D (arXiv 2509.10687).
+The network is `sp4dlib.model.PatchVAE`; `load_vae` also takes diffusers' ``AutoencoderKL``.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from sp4dlib.diffusion.data import Views
 from sp4dlib.diffusion.train_config import TrainConfig
 from sp4dlib.diffusion.training import (CHECKPOINT, Samples, due, generator_of, join_views, note, show_progress,
                                         stop_signal, write_metrics)
+from sp4dlib.model import PatchVAE
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,10 @@ class VAEConfig:
 
     Attributes
     ----------
-    channels : tuple of int
-        Widths from the finest level on; each further one halves the resolution.
+    patch : int
+        Pixels of a side that become one latent; of a pretrained one as well.
+    width, blocks : int
+        See `sp4dlib.model.PatchVAE`.
     latent_channels : int
     pretrained : str
         Folder or repository of an AutoencoderKL to take as it is; then nothing is trained and nothing else counts.
@@ -58,7 +60,9 @@ class VAEConfig:
         As in `TrainConfig`.
     """
 
-    channels: tuple[int, ...] = (32, 48, 64)
+    patch: int = 2
+    width: int = 32
+    blocks: int = 2
     latent_channels: int = 8
     pretrained: str = ""
     steps: int = 2000
@@ -74,21 +78,14 @@ class VAEConfig:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        if not self.channels or any(width < 8 or width % 8 for width in self.channels):
-            raise ValueError(f"channels are multiples of 8; got {self.channels}")
-        for name in ("latent_channels", "steps", "batch_size"):
+        for name in ("patch", "width", "latent_channels", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.pictures < 0:
-            raise ValueError(f"pictures must not be negative; got {self.pictures}")
+        if self.pictures < 0 or self.blocks < 0:
+            raise ValueError(f"pictures and blocks must not be negative; got {self.pictures} and {self.blocks}")
         if self.kl < 0 or self.foreground <= 0:
             raise ValueError(f"kl must not be negative and foreground must be positive; got {self.kl} and "
                              f"{self.foreground}")
-
-    @property
-    def factor(self) -> int:
-        """Pixels of an image side for one latent."""
-        return 2 ** (len(self.channels) - 1)
 
     def rate(self, step: int) -> float:
         """Learning rate of step ``step`` (the first is 0)."""
@@ -107,51 +104,35 @@ class VAELoss(NamedTuple):
 class VAEResult:
     """What `train_vae` returns: the autoencoder, its history, steps done, whether these are all, and the seconds."""
 
-    vae: AutoencoderKL
+    vae: PatchVAE
     history: list[dict]
     steps: int
     finished: bool
     seconds: float
 
 
-def make_vae(size: int, channels: tuple[int, ...] = (32, 48, 64), latent_channels: int = 8,
-             seed: int = 0) -> AutoencoderKL:
-    """An untrained autoencoder of diffusers; its defaults make latents of a quarter of the side and have 0.8 M weights.
-
-    It has no attention, so that it works at every size that the factor divides.
-
-    Parameters
-    ----------
-    size : int
-        Side of the pictures that it is for.
-    channels : tuple of int
-        See `VAEConfig`.
-    latent_channels : int
-    seed : int
-
-    Raises
-    ------
-    ValueError
-        If pictures cannot be halved so often.
-    """
-    factor = 2 ** (len(channels) - 1)
-    if size % factor:
-        raise ValueError(f"pictures of {size} pixels cannot be made {factor} times smaller; take a multiple of it")
-    blocks = len(channels)
+def make_vae(config: VAEConfig) -> PatchVAE:
+    """An untrained autoencoder; its first weights follow from ``config.seed``."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * blocks, up_block_types=("UpDecoderBlock2D",) * blocks,
-            block_out_channels=tuple(channels), layers_per_block=1, latent_channels=latent_channels,
-            norm_num_groups=8, sample_size=size, scaling_factor=1.0, mid_block_add_attention=False)
+        torch.manual_seed(config.seed)
+        return PatchVAE(config.patch, config.latent_channels, config.width, config.blocks)
 
 
-def vae_loss(vae: AutoencoderKL, views: Views, generator: torch.Generator, kl: float, foreground: float) -> VAELoss:
+def load_vae(folder: str | os.PathLike) -> PatchVAE | AutoencoderKL:
+    """Read an autoencoder that ``save_pretrained`` wrote, of either kind; also the name of one on the Hugging Face Hub."""
+    kinds = {kind.__name__: kind for kind in (PatchVAE, AutoencoderKL)}
+    name = PatchVAE.load_config(folder).get("_class_name")
+    if name not in kinds:
+        raise ValueError(f"{folder} holds {name or 'no autoencoder'}; it must be one of {', '.join(kinds)}")
+    return kinds[name].from_pretrained(folder)
+
+
+def vae_loss(vae: PatchVAE, views: Views, generator: torch.Generator, kl: float, foreground: float) -> VAELoss:
     """Weighted mean of ``|x - x'|`` over all pictures of some windows, pixels in [-1, 1], plus ``kl`` times the KL.
 
     Parameters
     ----------
-    vae : AutoencoderKL
+    vae : PatchVAE
     views : Views
     generator : torch.Generator
         Draws from the posterior, on the CPU.
@@ -177,16 +158,16 @@ def some_pictures(views: Views, count: int, generator: torch.Generator) -> Views
 
 
 @torch.no_grad()
-def normalize_latents(vae: AutoencoderKL, views: Views, chunk: int = 64) -> None:
+def normalize_latents(vae: PatchVAE, views: Views, chunk: int = 64) -> None:
     """Give the latents of ``views`` unit root mean square in every channel, and the white background the latent 0.
 
-    Both are affine maps of channels, which `AutoencoderKL` can hold by itself: scale s and shift m go into its
+    Both are affine maps of channels, which the autoencoder can hold by itself: scale s and shift m go into its
     convolutions on both sides of the latents, ``z' = s (z - m)``, so pictures come back as before and its
     ``scaling_factor`` is 1. Why the background is to be 0: see `sp4dlib.diffusion.data.to_model`.
 
     Parameters
     ----------
-    vae : AutoencoderKL
+    vae : PatchVAE
         Changed in place.
     views : Views
         Pictures that stand for all.
@@ -212,16 +193,18 @@ def normalize_latents(vae: AutoencoderKL, views: Views, chunk: int = 64) -> None
     vae.register_to_config(scaling_factor=1.0)
 
 
-def train_vae(vae: AutoencoderKL, data, config: VAEConfig, out: str | os.PathLike | None = None, *,
+def train_vae(vae: PatchVAE, data, config: VAEConfig, out: str | os.PathLike | None = None, *,
               resume: bool = True, device: str | torch.device | None = None, minutes: float | None = None,
               callback: Callable[[int, dict], None] | None = None, progress: bool | None = None) -> VAEResult:
-    """Train an autoencoder in place on colour and part pictures together; at the end `normalize_latents`.
+    """Train an autoencoder in place on colour and part pictures together, from the best linear one.
+
+    At the end `normalize_latents`.
 
     Stopping and resuming gives the same weights as not stopping.
 
     Parameters
     ----------
-    vae : AutoencoderKL
+    vae : PatchVAE
         Such as `make_vae` makes.
     data : object with ``draw(generator) -> Clip``
         As for `sp4dlib.diffusion.training.train`.
@@ -251,6 +234,8 @@ def train_vae(vae: AutoencoderKL, data, config: VAEConfig, out: str | os.PathLik
         if resume and (out / CHECKPOINT).exists():
             run.load(out)
         write_metrics(out, run.history)
+    if run.step == 0:
+        run.begin()
     pieces = run.pieces()
     with stop_signal() as stopped, tqdm(total=config.steps, initial=run.step, unit="step",
                                         disable=not show_progress(progress)) as bar:
@@ -275,7 +260,7 @@ def train_vae(vae: AutoencoderKL, data, config: VAEConfig, out: str | os.PathLik
 class _Run:
     """The state of a run, and what a checkpoint holds of it."""
 
-    def __init__(self, vae: AutoencoderKL, data, config: VAEConfig) -> None:
+    def __init__(self, vae: PatchVAE, data, config: VAEConfig) -> None:
         self.vae, self.config, self.samples = vae, config, Samples(data, config.seed)
         self.optimizer = torch.optim.AdamW(vae.parameters(), config.learning_rate, (0.9, 0.99), weight_decay=0.0)
         self.history: list[dict] = []
@@ -316,10 +301,20 @@ class _Run:
         self.history.append(record)
         return record
 
+    def begin(self) -> None:
+        """Start as the best linear autoencoder of some windows."""
+        views = self._windows()
+        pixels = torch.stack([views.rgb, views.part]).movedim(-1, -3).flatten(0, 3).float() / 127.5 - 1
+        self.vae.fit_linear(pixels)
+
     def finish(self) -> None:
-        """Scale the latents, on windows that a held-out stream of numbers draws."""
-        count, first = 16, self.config.steps * self.config.batch_size
-        normalize_latents(self.vae.eval(), join_views([self.samples[first + i] for i in range(count)]))
+        """Scale the latents."""
+        normalize_latents(self.vae.eval(), self._windows())
+
+    def _windows(self, count: int = 16) -> Views:
+        """Windows that stand for all, with numbers after those of training."""
+        first = self.config.steps * self.config.batch_size
+        return join_views([self.samples[first + i] for i in range(count)])
 
     def save(self, out: Path) -> None:
         """Write the whole state, or leave the old one."""

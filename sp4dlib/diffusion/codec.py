@@ -21,7 +21,7 @@ def encode(images: np.ndarray, vae=None, chunk: int = 8) -> Tensor:
     Parameters
     ----------
     images : ndarray of uint8, shape (..., H, W, 3)
-    vae : AutoencoderKL, optional
+    vae : AutoencoderKL or PatchVAE, optional
         The most likely latents (the mode of the posterior) are taken, times its ``scaling_factor``: 0.18215 in Stable
         Diffusion, SV4D 2.0 and SP4D.
     chunk : int

@@ -105,7 +105,7 @@ def latents(views: Views, vae=None, device=None, chunk: int = 64) -> Batch:
     Parameters
     ----------
     views : Views
-    vae : AutoencoderKL, optional
+    vae : AutoencoderKL or PatchVAE, optional
         Without one the latents are folded pixels (`to_model`); with one, the modes of its posterior times its
         ``scaling_factor``. It is not trained here.
     device : optional

@@ -26,7 +26,7 @@ from sp4dlib.diffusion.samplers import euler_scheduler, make_scheduler
 from sp4dlib.diffusion.sampling import Sampling, sample_window
 from sp4dlib.diffusion.training import show_progress
 from sp4dlib.diffusion.windows import plan_windows
-from sp4dlib.model import DualUNet, MultiViewUNet
+from sp4dlib.model import DualUNet, MultiViewUNet, PatchVAE
 
 __all__ = ["SP4DPipeline", "SP4DPipelineOutput", "euler_scheduler", "guidance_weights", "nominal_cameras"]
 
@@ -92,7 +92,7 @@ class SP4DPipeline(DiffusionPipeline):
         With a `MultiViewUNet` the pipeline is SV4D 2.0 (arXiv 2503.16396): colour only.
     scheduler : EulerDiscreteScheduler or EDMDPMSolverMultistepScheduler
         See `sp4dlib.diffusion.samplers`.
-    vae : AutoencoderKL, optional
+    vae : AutoencoderKL or PatchVAE, optional
         Without one the network works on folded pixels.
     image_encoder : CLIPVisionModelWithProjection, optional
         For networks that attend to CLIP embeddings of the input.
@@ -129,7 +129,7 @@ class SP4DPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ["latents"]
 
     def __init__(self, unet: DualUNet | MultiViewUNet,
-                 scheduler: EulerDiscreteScheduler | EDMDPMSolverMultistepScheduler, vae: AutoencoderKL | None = None,
+                 scheduler: EulerDiscreteScheduler | EDMDPMSolverMultistepScheduler, vae: AutoencoderKL | PatchVAE | None = None,
                  image_encoder: torch.nn.Module | None = None, image_size: int = 32, num_frames: int = 4,
                  fill: float = 0.9, num_views: int | None = None, azimuths: list | None = None,
                  guidance_scale: float | list = (1.0, 2.0), guidance_ramp: str = "frames",

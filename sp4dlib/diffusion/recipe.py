@@ -154,7 +154,7 @@ class Recipe:
     @property
     def factor(self) -> int:
         """Pixels of an image side for one latent."""
-        return FOLD if self.vae is None else self.vae.factor
+        return FOLD if self.vae is None else self.vae.patch
 
     @property
     def channels(self) -> int:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from torch import nn
 
@@ -23,7 +22,7 @@ from sp4dlib.clips import Clip
 from sp4dlib.clips.build import build_set
 from sp4dlib.clips.dataset import KinematicParts
 from sp4dlib.coding import SPATIAL, ColorCode
-from sp4dlib.diffusion.autoencoder import make_vae, train_vae
+from sp4dlib.diffusion.autoencoder import load_vae, make_vae, train_vae
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.recipe import DataConfig, ModelConfig, Recipe
 from sp4dlib.diffusion.samplers import euler_scheduler
@@ -151,7 +150,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     return Outcome(True, stages, pipeline)
 
 
-def make_pipeline(recipe: Recipe, network: nn.Module, vae: AutoencoderKL | None) -> SP4DPipeline:
+def make_pipeline(recipe: Recipe, network: nn.Module, vae: nn.Module | None) -> SP4DPipeline:
     """The pipeline of a recipe round a network of its sizes."""
     sampling, data = recipe.sampling, recipe.data
     return SP4DPipeline(
@@ -213,14 +212,14 @@ def _open(folder: Path, split: str, recipe: Recipe) -> KinematicParts:
 
 
 def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float | None], device: str,
-         progress: bool | None, state, callback: Callable[[int, dict], None] | None) -> AutoencoderKL | None:
+         progress: bool | None, state, callback: Callable[[int, dict], None] | None) -> nn.Module | None:
     """The trained autoencoder; None if there is none, or it is not finished. One device trains it, all load it."""
     config = recipe.vae
     if config is None:
         return None
     if config.pretrained:
-        return AutoencoderKL.from_pretrained(config.pretrained).to(device)
-    vae = make_vae(recipe.size, config.channels, config.latent_channels, config.seed)
+        return load_vae(config.pretrained).to(device)
+    vae = make_vae(config)
     if state.is_main_process:
         train_vae(vae, windows, config, out / "vae", device=device, minutes=left(), progress=progress,
                   callback=callback)
@@ -246,13 +245,13 @@ def _shown(folder: Path, recipe: Recipe) -> Windows | None:
         return None
 
 
-def _heldout(shown: Windows | None, recipe: Recipe, config, vae: AutoencoderKL | None) -> Heldout | None:
+def _heldout(shown: Windows | None, recipe: Recipe, config, vae: nn.Module | None) -> Heldout | None:
     if shown is None or not recipe.data.heldout:
         return None
     return make_heldout(shown, recipe.data.heldout, p_mean=config.p_mean, p_std=config.p_std, vae=vae)
 
 
-def _sampler(recipe: Recipe, vae: AutoencoderKL | None, shown: Windows | None,
+def _sampler(recipe: Recipe, vae: nn.Module | None, shown: Windows | None,
              folder: Path) -> Callable[[int, nn.Module], None] | None:
     """Writes a picture of one held-out clip: its views in the first frame, true and generated, colour then parts."""
     if shown is None:

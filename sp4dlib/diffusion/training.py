@@ -350,7 +350,7 @@ def train(model: nn.Module, data: ClipTensors, config: TrainConfig, out: str | o
         What to evaluate the running mean of the weights on; see `make_heldout`.
     device : optional
         Where to train; default where the model is. Under ``accelerate launch`` each process takes its own.
-    vae : AutoencoderKL, optional
+    vae : AutoencoderKL or PatchVAE, optional
         Makes the latents; not trained. Default: folded pixels.
     minutes : float, optional
         Stop, with a checkpoint, when so much time has passed: to train in pieces.
