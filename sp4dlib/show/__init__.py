@@ -2,8 +2,8 @@
 
 Call :func:`setup` once at the top of a chapter. Still pictures are matplotlib figures (:func:`grid`,
 :func:`clip_grid`), what moves is an MP4 (:func:`video`), what a reader turns is plotly (:func:`mesh_player`,
-:func:`weights_viewer`), and what a reader steps through is a widget whose state lives in the page (:func:`flipbook`). Training is watched with :class:`LiveCurves`
-and looked back on with :func:`training_curves`.
+:func:`weights_viewer`), and what a reader steps through is a widget whose state lives in the page (:func:`flipbook`).
+Training is watched with :class:`LiveCurves` and looked back on with :func:`training_curves`.
 """
 
 from sp4dlib.show.curves import LiveCurves, training_curves

@@ -14,11 +14,15 @@ STAGES = {"vae": "autoencoder", "rgb": "stage 1: colours", "dual": "stage 2: col
 
 
 def lines_of(history: Sequence[dict]) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every curve in a history; those that are 0 all along were not trained and are left out."""
+    """Steps and values of every curve in a history, where they are positive.
+
+    A loss that is 0 all along was not trained and has no curve; one that is 0 for a moment, because all of its images
+    were known, has no place on a logarithmic axis.
+    """
     found = {}
     for name in LINES:
-        points = [(record["step"], record[name]) for record in history if name in record]
-        if any(value for _, value in points):
+        points = [(record["step"], record[name]) for record in history if record.get(name, 0) > 0]
+        if points:
             found[name] = tuple(map(list, zip(*points)))
     return found
 
@@ -82,6 +86,9 @@ class LiveCurves:
                 label, color = LINES[name]
                 ax.plot(steps, values, "o-" if name == "heldout" else "-", color=color, label=label, markersize=3)
             ax.set(title=STAGES.get(stage, stage), xlabel="steps", yscale="log")
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
+            ax.tick_params(axis="y", which="minor", labelsize=7)
             ax.set_ylabel("loss" if ax is next(iter(self.axes.values())) else "")
             if ax.lines:
                 ax.legend(fontsize=8)
