@@ -244,9 +244,9 @@ def load_vae(recipe: Recipe, device: str):
     """The recipe's autoencoder, if it has one."""
     if recipe.vae is None:
         return None
-    from sp4dlib.diffusion.autoencoder import load_vae
+    from sp4dlib.diffusion import autoencoder
 
-    return load_vae(recipe.vae.pretrained).to(device).requires_grad_(False).eval()
+    return autoencoder.load_vae(recipe.vae.pretrained).to(device).requires_grad_(False).eval()
 
 
 def held_out_scenes(recipe: Recipe, data: Path, count: int) -> dict[str, list[Scene]]:

@@ -119,7 +119,7 @@ def make_vae(config: VAEConfig) -> PatchVAE:
 
 
 def load_vae(folder: str | os.PathLike) -> PatchVAE | AutoencoderKL:
-    """Read an autoencoder that ``save_pretrained`` wrote, of either kind; also the name of one on the Hugging Face Hub."""
+    """Read an autoencoder of either kind, from a folder that ``save_pretrained`` wrote or by its name on the Hub."""
     kinds = {kind.__name__: kind for kind in (PatchVAE, AutoencoderKL)}
     name = PatchVAE.load_config(folder).get("_class_name")
     if name not in kinds:

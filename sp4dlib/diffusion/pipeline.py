@@ -129,7 +129,8 @@ class SP4DPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ["latents"]
 
     def __init__(self, unet: DualUNet | MultiViewUNet,
-                 scheduler: EulerDiscreteScheduler | EDMDPMSolverMultistepScheduler, vae: AutoencoderKL | PatchVAE | None = None,
+                 scheduler: EulerDiscreteScheduler | EDMDPMSolverMultistepScheduler,
+                 vae: AutoencoderKL | PatchVAE | None = None,
                  image_encoder: torch.nn.Module | None = None, image_size: int = 32, num_frames: int = 4,
                  fill: float = 0.9, num_views: int | None = None, azimuths: list | None = None,
                  guidance_scale: float | list = (1.0, 2.0), guidance_ramp: str = "frames",
