@@ -9,7 +9,7 @@ from diffusion_toys import toy_clip
 from sp4dlib.evaluation import component_parts, flow_parts, kmeans_parts, segmentation_scores, tune
 from sp4dlib.evaluation.baselines import BASELINES
 from sp4dlib.evaluation.subjects import Scene
-from sp4dlib.evaluation.tuning import GRIDS, TUNED
+from sp4dlib.evaluation.tuning import GRIDS, TUNED, tuned
 
 
 def squares(places, colors, size=48, side=12):
@@ -70,12 +70,12 @@ def test_flow_tells_squares_apart_that_move_apart(method):
 @pytest.mark.parametrize("name", list(BASELINES))
 def test_baselines_repeat_themselves_and_take_any_count(name):
     scene = Scene("toy", "toys", "multi-frame", toy_clip(frames=3, views=1, size=32))
-    function, inside = BASELINES[name], scene.parts >= 0
-    assert np.array_equal(function(scene.rgb, inside, 3, **TUNED[name]), function(scene.rgb, inside, 3, **TUNED[name]))
-    assert function(scene.rgb, inside, 1, **TUNED[name]).max() == 0
-    assert function(scene.rgb, np.zeros_like(inside), 3, **TUNED[name]).max() == -1
+    function, inside, constants = BASELINES[name], scene.parts >= 0, tuned("multi-frame")[name]
+    assert np.array_equal(*(function(scene.rgb, inside, 3, **constants) for _ in range(2)))
+    assert function(scene.rgb, inside, 1, **constants).max() == 0
+    assert function(scene.rgb, np.zeros_like(inside), 3, **constants).max() == -1
     few = inside & (np.cumsum(inside.ravel()).reshape(inside.shape) <= 2)
-    assert function(scene.rgb, few, 5, **TUNED[name]).max() <= 1, "no more parts than pixels"
+    assert function(scene.rgb, few, 5, **constants).max() <= 1, "no more parts than pixels"
     with pytest.raises(ValueError, match="at least 1"):
         function(scene.rgb, inside, 0)
 
@@ -101,9 +101,17 @@ def test_tuning_takes_the_best_of_the_grid():
     assert best == {"space": "rgb", "position": 0.0} and len(tried) == 2
     assert tried[1]["miou"] == tried[1]["ari"] == 1 > tried[0]["miou"]
     with pytest.raises(ValueError, match="no scene"):
-        tune([Scene("toy", "toys", "multi-view", toy_clip(frames=1, views=2))], "flow")
+        tune([], "flow")
 
 
-def test_the_constants_in_use_lie_in_the_grids():
-    assert {name: all(value in GRIDS[name][key] for key, value in constants.items())
-            for name, constants in TUNED.items()} == dict.fromkeys(BASELINES, True)
+@pytest.mark.parametrize("protocol", list(TUNED))
+def test_the_constants_in_use_were_tried(protocol):
+    """And are the best that the stored search has found."""
+    import json
+    from pathlib import Path
+
+    stored = json.loads((Path(__file__).parent.parent / "data/results/baselines.json").read_text())["results"]
+    for name, constants in tuned(protocol).items():
+        assert all(value in GRIDS[name][key] for key, value in constants.items())
+        assert stored["protocols"][protocol]["methods"][name]["best"] == constants
+    assert tuned("rare-poses") == tuned("multi-view")

@@ -8,9 +8,9 @@ from sp4dlib.evaluation.pictures import agreement, color_scores, fill_silhouette
 from sp4dlib.evaluation.protocols import EvaluationConfig, evaluate, model_config
 from sp4dlib.evaluation.results import read_results, summarize
 from sp4dlib.evaluation.subjects import Scene, draw_scene, list_subjects
-from sp4dlib.evaluation.tuning import TUNED, tune
+from sp4dlib.evaluation.tuning import tune, tuned
 
-__all__ = ["EvaluationConfig", "Example", "Scene", "TUNED", "adjusted_rand_index", "agreement", "color_scores",
+__all__ = ["EvaluationConfig", "Example", "Scene", "adjusted_rand_index", "agreement", "color_scores",
            "component_parts", "contingency", "draw_scene", "evaluate", "examples", "fill_silhouette", "flow_parts",
            "fold_small_parts", "interior", "kmeans_parts", "list_subjects", "model_config", "painted", "read_results",
-           "segmentation_scores", "summarize", "tune"]
+           "segmentation_scores", "summarize", "tune", "tuned"]

@@ -84,7 +84,8 @@ def keep_example(folder: Path, scene: Scene, setting: str, made: Sequence[Predic
     arrays = {"rgb": scene.rgb, "parts": scene.parts, "colors": scene.clip.colors}
     if path.exists():
         with np.load(path) as kept:
-            arrays |= dict(kept)
+            if np.array_equal(kept["rgb"], scene.rgb) and np.array_equal(kept["parts"], scene.parts):
+                arrays = dict(kept)             # else of another seed or size, and worth nothing here
     arrays |= {f"{setting}/{prediction.method}": prediction.parts.astype(np.int16) for prediction in made}
     for prediction in made:
         if prediction.rgb is not None:

@@ -13,7 +13,7 @@ from sp4dlib.evaluation.baselines import BASELINES
 from sp4dlib.evaluation.metrics import segmentation_scores
 from sp4dlib.evaluation.pictures import agreement, color_scores, fill_silhouette
 from sp4dlib.evaluation.subjects import Scene
-from sp4dlib.evaluation.tuning import TUNED
+from sp4dlib.evaluation.tuning import tuned
 
 SETTINGS = ("baseline", "ceiling", "generated", "given")
 
@@ -76,9 +76,8 @@ def predictions(scene: Scene, setting: str, pipeline=None, *, steps: int | None 
     """
     if setting == "baseline":
         inside = scene.parts >= 0
-        for name, function in BASELINES.items():
-            if name != "flow" or scene.protocol == "multi-frame":
-                yield Prediction(name, function(scene.rgb, inside, scene.num_parts, **TUNED[name]), {})
+        for name, constants in tuned(scene.protocol).items():
+            yield Prediction(name, BASELINES[name](scene.rgb, inside, scene.num_parts, **constants), {})
     elif setting == "ceiling":
         yield from _ceiling(scene, pipeline)
     elif setting in ("generated", "given"):

@@ -104,7 +104,7 @@ def evaluate(config: EvaluationConfig, data: SetConfig, out: str | Path | None =
     pipeline : SP4DPipeline, optional
         Without one only the setting ``baseline`` is there.
     model : dict, optional
-        What identifies the model, such as path and digest; kept with the results.
+        What identifies the model, such as ``path`` and digest; kept with the results. The path may change.
     protocols, settings : sequence of str
         Of `PROTOCOLS` and `SETTINGS`.
     groups : sequence of str, optional
@@ -174,7 +174,8 @@ def _begin(config: EvaluationConfig, model: dict | None, out: str | Path | None,
         raise ValueError(f"{out} is there; go on with it (--resume), or choose another file")
     found = read_results(out)
     changed = [name for name in told if found["config"].get(name) != told[name]]
-    changed += ["model"] * (model is not None and found["model"] not in (None, model))
+    changed += ["model"] * (model is not None and found["model"] is not None
+                            and {**found["model"], "path": ""} != {**model, "path": ""})
     if changed:
         raise ValueError(f"{out} is of another evaluation: {', '.join(changed)} differ; choose another file")
     return {"config": told, **{name: found[name] for name in ("rows", "skipped", "wall_seconds")}}

@@ -12,11 +12,17 @@ from sp4dlib.evaluation.metrics import segmentation_scores
 from sp4dlib.evaluation.subjects import Scene
 
 # Found by `python -m benchmarks.baselines` on the val rigs; data/results/baselines.json holds the whole search.
-TUNED = {"kmeans": {"space": "rgb", "position": 32.0}, "components": {"levels": 12, "position": 4.0},
-         "flow": {"method": "tvl1", "motion": 0.25, "color": 0.1}}
-GRIDS = {"kmeans": {"space": ("rgb", "lab"), "position": (1.0, 4.0, 8.0, 16.0, 32.0, 64.0)},
-         "components": {"levels": (6, 12, 24), "position": (1.0, 2.0, 4.0, 8.0)},
+TUNED = {"multi-view": {"kmeans": {"space": "rgb", "position": 32.0}, "components": {"levels": 24, "position": 8.0}},
+         "multi-frame": {"kmeans": {"space": "lab", "position": 16.0}, "components": {"levels": 12, "position": 8.0},
+                         "flow": {"method": "tvl1", "motion": 0.25, "color": 0.1}}}
+GRIDS = {"kmeans": {"space": ("rgb", "lab"), "position": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)},
+         "components": {"levels": (6, 12, 24), "position": (0.5, 1.0, 2.0, 4.0, 8.0)},
          "flow": {"method": ("tvl1", "ilk"), "motion": (0.0, 0.25, 0.5, 1.0, 2.0), "color": (0.0, 0.1)}}
+
+
+def tuned(protocol: str) -> dict[str, dict]:
+    """Constants of each baseline that a protocol has; rare poses are seen as `multi-view` is."""
+    return TUNED["multi-frame" if protocol == "multi-frame" else "multi-view"]
 
 
 def tune(scenes: Sequence[Scene], method: str, grid: Mapping[str, Iterable] | None = None,
@@ -26,7 +32,7 @@ def tune(scenes: Sequence[Scene], method: str, grid: Mapping[str, Iterable] | No
     Parameters
     ----------
     scenes : sequence of Scene
-        Those of the protocol ``multi-frame`` alone count for ``flow``.
+        Of one protocol, for constants of it; ``flow`` needs ``multi-frame``.
     method : {"kmeans", "components", "flow"}
     grid : mapping, optional
         Values of each constant; those of `GRIDS` by default.
@@ -41,7 +47,6 @@ def tune(scenes: Sequence[Scene], method: str, grid: Mapping[str, Iterable] | No
         All constants with ``miou`` and ``ari``, means over scenes.
     """
     grid = GRIDS[method] if grid is None else grid
-    scenes = [scene for scene in scenes if method != "flow" or scene.protocol == "multi-frame"]
     if not scenes:
         raise ValueError(f"there is no scene on which {method} can be tuned")
     tried = []
