@@ -38,6 +38,7 @@ from benchmarks import record
 from sp4dlib import coding
 from sp4dlib.clips import Clip, KinematicParts, Skip, build_set, draw_clip, kinematic_parts
 from sp4dlib.clips.sources import list_entries, load_entry
+from sp4dlib.diffusion.autoencoder import load_vae
 from sp4dlib.diffusion.edm import Pair
 from sp4dlib.diffusion.objective import Draws, Objective
 from sp4dlib.diffusion.pipeline import SP4DPipeline
@@ -230,7 +231,7 @@ def colour_branch(recipe: Recipe, out: Path, data: Path, device: str) -> Path:
     if folder.is_dir():
         return folder.absolute()
     windows = Windows(KinematicParts(data, "train", recipe.data.frames, recipe.data.views), recipe.data.still)
-    vae = load_vae(recipe, device)
+    vae = None if recipe.vae is None else load_vae(recipe.vae.pretrained).to(device).requires_grad_(False).eval()
     result = train(recipe.network().rgb, windows, recipe.stages["rgb"], out / "rgb", device=device, vae=vae,
                    progress=False)
     if not result.finished:
@@ -238,15 +239,6 @@ def colour_branch(recipe: Recipe, out: Path, data: Path, device: str) -> Path:
     save_pipeline(make_pipeline(recipe, result.ema, vae), folder)
     shutil.rmtree(out / "rgb")
     return folder.absolute()
-
-
-def load_vae(recipe: Recipe, device: str):
-    """The recipe's autoencoder, if it has one."""
-    if recipe.vae is None:
-        return None
-    from sp4dlib.diffusion import autoencoder
-
-    return autoencoder.load_vae(recipe.vae.pretrained).to(device).requires_grad_(False).eval()
 
 
 def held_out_scenes(recipe: Recipe, data: Path, count: int) -> dict[str, list[Scene]]:
