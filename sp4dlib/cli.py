@@ -29,13 +29,13 @@ EPILOG = """what is written (whole, or not at all):
   settings.json        everything needed to do it again
 
 examples:
+  sp4d generate fox.png -o out/fox
   sp4d generate fox.png -o out/fox --model my_model --azimuths 0 90 180 270
   sp4d generate walk.mp4 -o out/walk --model my_model --background rembg --solver multistep --steps 25
   sp4d generate turn/ -o out/turn --model my_model --azimuths 0 90 --known 1=side_view/ --hold-input
   sp4d generate walk.mp4 -o out/walk --model stabilityai/sp4d --device cuda --offload"""
-NO_MODEL = ("no model is shipped with this library yet. Give --model: a folder that SP4DPipeline.save_pretrained wrote "
-            "(train one as in the chapter 04_training), its repository on the Hugging Face hub, or released weights: "
-            "sp4d, sv4d2, sv4d2_8views, or a file of theirs")
+MODELS = ("a folder that SP4DPipeline.save_pretrained wrote (train one as in the chapter 04_training), its repository "
+          "on the Hugging Face hub, or released weights: sp4d, sv4d2, sv4d2_8views, or a file of theirs")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,7 +64,8 @@ def add_generate(commands) -> None:
     add("-o", "--output", metavar="DIR", required=True, help="folder to write; must be new, or empty")
     add("--overwrite", action="store_true", help="replace DIR if it is there")
     add("--model", metavar="PATH_OR_ID", help="folder of SP4DPipeline.save_pretrained, repository on the Hugging Face "
-        "hub, or released weights: sp4d, sv4d2, sv4d2_8views, or a .safetensors file of theirs")
+        "hub, or released weights: sp4d, sv4d2, sv4d2_8views, or a .safetensors file of theirs (default: the small "
+        "model that comes with the repository, data/checkpoints/mini)")
     add("--kind", choices=("sp4d", "sv4d2", "sv4d2_8views"), help="which release a .safetensors file holds, where "
         "neither its tensors nor its name tell")
 
@@ -134,8 +135,6 @@ def generate(args: argparse.Namespace) -> None:
     """``sp4d generate``."""
     began = time.perf_counter()
     output = Path(args.output)
-    if args.model is None:
-        raise ValueError(NO_MODEL)
     if output.exists() and not args.overwrite and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} is there and not empty; choose another folder, or give --overwrite")
     from sp4dlib.diffusion.images import as_frames
@@ -150,7 +149,9 @@ def generate(args: argparse.Namespace) -> None:
     import torch
 
     from sp4dlib import profile
+    from sp4dlib.diffusion.shipped import default_model
 
+    args.model = args.model or str(default_model())
     device = args.device or profile.current().device
     pipeline = load_pipeline(args.model, device, args.dtype, args.offload, args.kind)
     if args.solver:
@@ -230,7 +231,7 @@ def check_folder(model: Path) -> None:
     """Is this a folder that `SP4DPipeline` can be loaded from? Names that are no local path may be on the hub."""
     if not model.exists():
         if model.is_absolute() or len(model.parts) != 2:
-            raise ValueError(f"--model {model}: there is no such folder. {NO_MODEL[0].upper()}{NO_MODEL[1:]}")
+            raise ValueError(f"--model {model}: there is no such folder. Give {MODELS}")
         return
     index = model / "model_index.json"
     if not index.is_file():

@@ -7,6 +7,8 @@ import hashlib
 import sys
 from pathlib import Path
 
+from sp4dlib.provenance import ROOT
+
 EPILOG = """what is measured:
   protocols  multi-view   all views of a still pose
              multi-frame  all frames of one camera
@@ -34,7 +36,7 @@ def add_evaluate(commands) -> None:
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="a folder of SP4DPipeline.save_pretrained, or its repository on the "
-        "Hugging Face hub")
+        "Hugging Face hub (default: the small model that comes with the repository, data/checkpoints/mini)")
     add("-o", "--output", metavar="JSON", default="results.json", help="file of the results (default: results.json)")
     add("--resume", action="store_true", help="go on with what is in JSON")
     add("--split", choices=("test", "val"), default="test", help="default: test")
@@ -121,19 +123,25 @@ def _prepare(args: argparse.Namespace):
     """Configuration, pipeline and what identifies the model; the last two are None without one."""
     from sp4dlib.evaluation.protocols import EvaluationConfig, model_config
 
-    if args.model is None:
-        if not args.only_baselines:
-            raise ValueError("give a MODEL, or --only-baselines")
+    if args.model is None and args.only_baselines:
         return EvaluationConfig(args.split, args.size, args.frames, args.views, args.seed), None, None
     from sp4dlib import profile
     from sp4dlib.cli import load_pipeline
+    from sp4dlib.diffusion.shipped import default_model
 
-    pipeline = load_pipeline(args.model, args.device or profile.current().device, args.dtype)
+    path = args.model or str(default_model())
+    pipeline = load_pipeline(path, args.device or profile.current().device, args.dtype)
     pipeline.set_progress_bar_config(disable=True)
     if args.solver:
         pipeline.set_solver(args.solver)
     config = model_config(pipeline, args.split, args.seed, args.steps, args.guidance)
-    return config, pipeline, {"path": args.model, "sha256": model_digest(Path(args.model)), "solver": args.solver}
+    return config, pipeline, {"path": shown(path), "sha256": model_digest(Path(path)), "solver": args.solver}
+
+
+def shown(model: str) -> str:
+    """How results name a model: from the top of the repository, where it lies in it."""
+    path = Path(model).absolute()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else model
 
 
 def model_digest(folder: Path) -> str:

@@ -15,7 +15,7 @@ import sp4dlib
 
 log = logging.getLogger(__name__)
 
-EPILOG = """where the parts come from (one of these):
+EPILOG = """where the parts come from (one of these; without any, --model with the small model of the repository):
   --parts PATH      a folder that `sp4d generate` wrote, a clip (.npz) of Clip.save, or a folder of pictures, one a view
                     in the order of their names, in part colours on white or with ids (0 = background), and a
                     cameras.json: {"azimuths": [0, 90, 180, 270], "elevations": 0, "fill": 0.9}
@@ -29,6 +29,7 @@ what is written (each whole, or not at all):
   OUT.json          report: parts, tree, weights, what no view saw, settings, seconds
 
 examples:
+  sp4d rig fox.glb -o rigged.glb --animate
   sp4d rig chair.obj --parts renders/ -o chair.glb --animate
   sp4d rig fox.glb --model my_model --azimuths 0 90 180 270 -o rigged.glb
   sp4d rig statue.ply --model my_model --image photo.png -o statue.glb
@@ -56,7 +57,7 @@ def add_rig(commands) -> None:
     source.add_argument("--parts", metavar="PATH", help="part images of the mesh")
     source.add_argument("--skeleton", metavar="RIG.glb", help="a rigged file whose skeleton is taken")
     add("--model", metavar="PATH_OR_ID", help="segments renders of the mesh, or generates views of a picture; as in "
-        "sp4d generate")
+        "sp4d generate (default: the small model that comes with the repository, data/checkpoints/mini)")
 
     place = parser.add_argument_group("where things are")
     add = place.add_argument
@@ -98,6 +99,10 @@ def rig(args: argparse.Namespace) -> None:
     output = Path(args.output)
     report_path = output.with_suffix(".json")
     check_arguments(args, output, report_path)
+    if not (args.model or args.parts or args.skeleton or Path(args.input).is_dir()):
+        from sp4dlib.diffusion.shipped import default_model
+
+        args.model = str(default_model())
     made, report = make_rig(args)
     if not args.animate:
         made = made.replace(animations=())
@@ -129,14 +134,10 @@ def check_arguments(args: argparse.Namespace, output: Path, report: Path) -> Non
     no_mesh = source.is_dir() or source.suffix.lower() in PICTURES
     if no_mesh and (args.parts or args.skeleton):
         raise ValueError(f"{source} is no mesh; --parts and --skeleton need one")
-    if not no_mesh and not (args.parts or args.skeleton or args.model):
-        raise ValueError("nothing says how the mesh moves: give --parts, --model or --skeleton")
     if args.model and (args.parts or args.skeleton):
         raise ValueError("--model makes the parts; it does not go with --parts or --skeleton")
-    if source.suffix.lower() in PICTURES and not args.model:
-        raise ValueError(f"{source} is a picture: give --model, which generates its views")
-    if args.image and (not args.model or no_mesh):
-        raise ValueError("--image goes with a mesh and --model")
+    if args.image and (no_mesh or args.parts or args.skeleton):
+        raise ValueError("--image goes with a mesh whose parts a model makes")
     if args.fit and not args.skeleton:
         raise ValueError("--fit goes with --skeleton")
 

@@ -18,6 +18,7 @@ examples:
   sp4d train mini -o runs/mini --minutes 9             and then, as often as needed:
   sp4d train mini -o runs/mini --minutes 9 --resume
   sp4d train my_recipe.toml --data KinematicParts-Open
+  sp4d train mini -o runs/mini --export trial           while the first command still goes on
   sp4d train paper --budget
   accelerate launch --num_processes 4 -m sp4dlib train mini -o runs/mini
 
@@ -37,6 +38,8 @@ def add_train(commands) -> None:
     add("--data", metavar="DIR", help="a set that `sp4d data build` wrote (default: build the recipe's own)")
     add("--minutes", type=float, metavar="N", help="stop after so long, to go on later")
     add("--budget", action="store_true", help="say what it costs, and do nothing")
+    add("--export", metavar="MODEL", help="do not train: write the model as it is at the run's last checkpoint to this "
+        "folder, for `sp4d generate --model MODEL`; the run may still go on")
     add("--device", metavar="NAME", help="cpu, cuda, ... (default: cuda if there is one, else cpu)")
     add("--workers", type=int, default=0, metavar="N", help="processes that build the set (default: this one)")
     add("--quiet", action="store_true", help="no progress bars")
@@ -53,9 +56,13 @@ def run_train(args: argparse.Namespace) -> None:
         return
     if args.minutes is not None and args.minutes <= 0:
         raise ValueError(f"--minutes must be positive; got {args.minutes}")
-    from sp4dlib.diffusion.run_recipe import MODEL, follow
+    from sp4dlib.diffusion.run_recipe import MODEL, export_run, follow
 
     out = Path(args.output or Path("runs") / recipe.name)
+    if args.export:
+        steps = export_run(recipe, out, args.export)
+        print(f"{args.export}: the model after {steps} of {recipe.stages['dual'].steps} steps of stage 2")
+        return
     try:
         outcome = follow(recipe, out, data=args.data, resume=args.resume, minutes=args.minutes, device=args.device,
                          workers=args.workers, progress=False if args.quiet else None)

@@ -1,6 +1,7 @@
 """``sp4d evaluate``: what it writes, that it goes on where it was stopped, and what it says when something is wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +133,16 @@ def test_a_file_of_another_evaluation_is_not_touched(whole, model, recipe, tmp_p
     assert path.read_bytes() == whole[0].read_bytes()
 
 
+def test_without_a_name_it_measures_the_model_of_the_repository(whole, model, recipe, tmp_path, monkeypatch):
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    monkeypatch.setattr("sp4dlib.diffusion.shipped.MINI", Path(model))
+    monkeypatch.setattr("sp4dlib.cli_evaluate.ROOT", Path(model).parent)
+    assert cli.main(["evaluate", "-o", str(tmp_path / "r.json"), "--recipe", recipe, *FAST, "--setting", "given"]) == 0
+    found, named = measured(tmp_path / "r.json"), measured(whole[0])
+    assert found["rows"] == [row for row in named["rows"] if row["setting"] == "given"]
+    assert found["model"] == named["model"] | {"path": Path(model).name}, "named from the top of the repository"
+
+
 def test_baselines_need_no_model(recipe, tmp_path, capsys):
     path = tmp_path / "b.json"
     assert cli.main(["evaluate", "--only-baselines", "-o", str(path), "--recipe", recipe, "--split", "val", "--size",
@@ -165,13 +176,15 @@ def test_what_fails_is_named_and_the_rest_goes_on(model, recipe, tmp_path, monke
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ([], "give a MODEL"), (["--only-baselines", "--no-baselines"], "nothing to do"),
+    ([], "data/checkpoints/mini"), (["--only-baselines", "--no-baselines"], "nothing to do"),
     (["--only-baselines", "--protocol", "side"], "none of multi-view"),
     (["--only-baselines", "--setting", "guess"], "none of baseline"),
     (["--only-baselines", "--groups", "unicorns"], "no such subjects"),
     (["/nowhere/model"], "no such folder"), (["--only-baselines", "--recipe", "cake"], "is no recipe")])
 def test_bad_options_are_one_clear_line(words, message, recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    monkeypatch.setattr("sp4dlib.diffusion.shipped.MINI", tmp_path / "data/checkpoints/mini")
     words = words if "--recipe" in words else [*words, "--recipe", recipe]
     assert cli.main(["evaluate", *words, "--split", "val", "--quiet"]) == 1
     assert message in capsys.readouterr().err

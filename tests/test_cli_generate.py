@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sp4dlib import cli
+from sp4dlib.diffusion import shipped
 from sp4dlib.diffusion.media import load_frames
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.samplers import euler_scheduler
@@ -162,10 +164,27 @@ def test_bad_options_are_named(model, picture, tmp_path, capsys, options, match)
     assert len(said) == 1 and match in said[0]
 
 
-def test_without_a_model_it_says_how_to_get_one(picture, tmp_path, capsys):
-    assert cli.main(["generate", picture, "-o", str(tmp_path / "out")]) == 1
+def test_without_a_name_it_takes_the_model_of_the_repository(model, picture, tmp_path, monkeypatch):
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    monkeypatch.setattr(shipped, "MINI", Path(model))
+    assert cli.main(["generate", picture, "-o", str(tmp_path / "a"), *FAST]) == 0
+    assert cli.main(["generate", picture, "-o", str(tmp_path / "b"), "--model", model, *FAST]) == 0
+    assert (tmp_path / "a" / "grid.png").read_bytes() == (tmp_path / "b" / "grid.png").read_bytes()
+    assert json.loads((tmp_path / "a" / "settings.json").read_text())["options"]["model"] == model
+
+
+def test_without_a_model_it_says_how_to_get_one(model, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "MINI", tmp_path / "mini")
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    run = ["generate", picture, "-o", str(tmp_path / "out"), *FAST]
+    assert cli.main(run) == 1
     said = capsys.readouterr().err
-    assert "no model is shipped" in said and "04_training" in said and "save_pretrained" in said
+    assert len(said.splitlines()) == 1 and str(tmp_path / "mini") in said
+    assert all(mend in said for mend in ("pip install -e .", "SP4D_MODEL", "04_training", "--model"))
+    monkeypatch.setenv("SP4D_MODEL", str(tmp_path / "elsewhere"))
+    assert cli.main(run) == 1 and f"SP4D_MODEL names {tmp_path / 'elsewhere'}" in capsys.readouterr().err
+    monkeypatch.setenv("SP4D_MODEL", model)
+    assert cli.main(run) == 0
 
 
 @pytest.mark.parametrize("kind, match", [("none", "no such folder"), ("empty", "no model_index.json"),

@@ -1,6 +1,7 @@
 """``sp4d rig``: from a mesh to an animated file, and what it says when something is wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from sp4dlib import cli, rigs
 from sp4dlib.clips import kinematic_parts, make_clip
+from sp4dlib.diffusion import shipped
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.samplers import euler_scheduler
 
@@ -169,7 +171,19 @@ def cli_moved(rig, scale):
     return rig if scale == 1 else fit_skeleton(rig, rigs.Mesh(scale * rig.vertices + [9.0, 0, 0], rig.faces))
 
 
-def test_errors(mesh, model, clip, tmp_path, capsys):
+def test_without_parts_the_model_of_the_repository_makes_them(model, mesh, tmp_path, monkeypatch):
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    monkeypatch.setattr(shipped, "MINI", Path(model))
+    common = ["--num-parts", 3, "--quiet"]
+    assert run(mesh, "-o", tmp_path / "a.glb", *common) == 0
+    assert run(mesh, "-o", tmp_path / "b.glb", "--model", model, *common) == 0
+    assert (tmp_path / "a.glb").read_bytes() == (tmp_path / "b.glb").read_bytes()
+    assert json.loads((tmp_path / "a.json").read_text())["options"]["model"] == model
+
+
+def test_errors(mesh, model, clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("SP4D_MODEL", raising=False)
+    monkeypatch.setattr(shipped, "MINI", tmp_path / "mini")
     clip.save(tmp_path / "clip.npz")
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.glb").write_bytes(b"")
@@ -179,13 +193,14 @@ def test_errors(mesh, model, clip, tmp_path, capsys):
     cases = [([mesh, *good, "-o", str(tmp_path / "out.fbx")], "ends in .glb"),
              ([mesh, *good, "-o", str(tmp_path / "there.glb")], "--overwrite"),
              ([str(tmp_path / "none.obj"), *good, *out], "no such file"),
-             ([mesh, *out], "nothing says how"),
+             ([mesh, *out], "--model"),
              ([mesh, *good, "--model", model, *out], "does not go with"),
-             ([str(tmp_path / "photo.png"), *out], "give --model"),
+             ([str(tmp_path / "photo.png"), *out], "pip install -e ."),
              ([str(tmp_path / "empty"), *out], "no part images"),
              ([str(tmp_path / "empty"), *good, *out], "is no mesh"),
              ([mesh, *good, "--fit", *out], "--skeleton"),
-             ([mesh, *good, "--image", "a.png", *out], "--image"),
+             ([mesh, *good, "--image", "a.png", *out], "--image goes"),
+             ([str(tmp_path / "photo.png"), "--image", "a.png", *out], "--image goes"),
              ([mesh, *good, "--influences", "0", *out], "at least 1"),
              ([mesh, "--parts", str(tmp_path / "photo.png"), *out], "no part images")]
     for words, said in cases:

@@ -159,6 +159,51 @@ def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
         follow(bigger, tmp_path / "none", device="cpu")
 
 
+def test_a_run_can_be_tried_while_it_goes_on(recipe, whole, tmp_path, capsys):
+    """The export of a finished run is its model; that of a stopped one has the running mean at its last checkpoint."""
+    _, out = whole
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    assert cli.main(["train", str(path), "-o", str(out), "--export", str(tmp_path / "end")]) == 0
+    assert "4 of 4 steps" in capsys.readouterr().out
+    for name in ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
+                 "model_index.json"):
+        assert (tmp_path / "end" / name).read_bytes() == (out / "model" / name).read_bytes(), name
+
+    half = tmp_path / "half"
+    shutil.copytree(out, half, ignore=shutil.ignore_patterns("dual", "model", "data"))
+    with pytest.raises(ValueError, match="not come to the first checkpoint of stage 2"):
+        run_recipe.export_run(recipe, half, tmp_path / "trial")
+
+    def stop(stage, record):
+        if (stage, record["step"]) == ("dual", 3):
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        follow(recipe, half, data=out / "data", resume=True, device="cpu", progress=False, callback=stop)
+    before = sorted((file, file.stat().st_mtime_ns) for file in half.rglob("*"))
+    for _ in range(2):                                                              # the second replaces the first
+        assert run_recipe.export_run(recipe, half, tmp_path / "trial") == 2
+    assert sorted((file, file.stat().st_mtime_ns) for file in half.rglob("*")) == before
+    mean = torch.load(half / "dual" / "checkpoint.pt", weights_only=True)["mean"]
+    for name, tensor in SP4DPipeline.from_pretrained(tmp_path / "trial").unet.state_dict().items():
+        assert torch.equal(tensor, mean[f"model.{name}"].half().float())
+
+
+def test_an_export_disturbs_nothing(recipe, whole, tmp_path):
+    _, out = whole
+    other = replace(recipe, model=replace(recipe.model, seed=1))
+    with pytest.raises(ValueError, match="another recipe: model"):
+        run_recipe.export_run(other, out, tmp_path / "model")
+    with pytest.raises(ValueError, match="no training run"):
+        run_recipe.export_run(recipe, tmp_path, tmp_path / "model")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="holds no model"):
+        run_recipe.export_run(recipe, out, tmp_path / "mine")
+    assert [file.name for file in tmp_path.rglob("*")] == ["mine", "letter.txt"]
+
+
 def test_a_broken_write_leaves_the_old_model(whole, tmp_path, monkeypatch):
     pipeline = whole[0].pipeline
     run_recipe.save_pipeline(pipeline, tmp_path / "model")

@@ -26,9 +26,10 @@ from sp4dlib.diffusion.autoencoder import load_vae, make_vae, train_vae
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.recipe import DataConfig, ModelConfig, Recipe
 from sp4dlib.diffusion.samplers import euler_scheduler
-from sp4dlib.diffusion.training import Heldout, TrainResult, make_heldout, train
+from sp4dlib.diffusion.shipped import INDEX
+from sp4dlib.diffusion.training import CHECKPOINT, Heldout, TrainResult, make_heldout, train
 
-__all__ = ["Outcome", "Windows", "follow"]
+__all__ = ["Outcome", "Windows", "export_run", "follow"]
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,56 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     return Outcome(True, stages, pipeline)
 
 
+def export_run(recipe: Recipe, run: str | os.PathLike, folder: str | os.PathLike) -> int:
+    """Write the pipeline of a run as far as it has come, without disturbing it: also of one that still goes on.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        That of the run. What it says of sampling counts; it may be other than when the run was begun.
+    run : path
+        Folder that `follow` writes.
+    folder : path
+        What `SP4DPipeline.from_pretrained` will load: the running mean of the weights, in ``recipe.sampling.dtype``. A
+        model that is there is replaced.
+
+    Returns
+    -------
+    int
+        Steps of stage 2 that the weights have seen.
+
+    Raises
+    ------
+    ValueError
+        If ``run`` is another recipe's, or has not come to stage 2; or if ``folder`` holds anything but a model.
+    """
+    run, folder = Path(run), Path(folder).absolute()
+    _check_run(recipe, run)
+    if folder.exists() and not (folder / INDEX).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and holds no model; choose another folder")
+    if not (run / "dual" / CHECKPOINT).is_file():
+        raise ValueError(f"{run} has not come to the first checkpoint of stage 2 yet (dual/{CHECKPOINT}); wait for it")
+    state = torch.load(run / "dual" / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
+    network = replace(recipe, model=replace(recipe.model, start="", carry=False)).network()
+    prefix = "model."                                        # the objective holds the network, and perhaps a head
+    network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in state["mean"].items()
+                             if name.startswith(prefix)})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_pipeline(make_pipeline(recipe, network.eval(), _kept_vae(recipe, run)), folder, recipe.sampling.dtype)
+    return state["step"]
+
+
+def _kept_vae(recipe: Recipe, run: Path) -> nn.Module | None:
+    """The autoencoder of a run that has come to stage 2."""
+    if recipe.vae is None:
+        return None
+    if recipe.vae.pretrained:
+        return load_vae(recipe.vae.pretrained)
+    vae = make_vae(recipe.vae)
+    vae.load_state_dict(torch.load(run / "vae" / CHECKPOINT, map_location="cpu", weights_only=True)["weights"])
+    return vae.eval()
+
+
 def make_pipeline(recipe: Recipe, network: nn.Module, vae: nn.Module | None) -> SP4DPipeline:
     """The pipeline of a recipe round a network of its sizes."""
     sampling, data = recipe.sampling, recipe.data
@@ -178,22 +229,27 @@ def save_pipeline(pipeline: SP4DPipeline, folder: Path, dtype: str = "float32") 
 
 def _claim(recipe: Recipe, out: Path, resume: bool) -> None:
     """Take the folder for this recipe."""
-    kept = out / RECIPE
     if out.exists() and any(out.iterdir()):
         if not resume:
             raise ValueError(f"{out} is there and not empty; go on with it (resume), or choose another folder")
-        if not kept.is_file():
-            raise ValueError(f"{out} holds no {RECIPE}, so it is no training run; choose another folder")
-        before, now = json.loads(kept.read_text(encoding="utf-8")), recipe.to_dict()
-        missing = {"model": asdict(ModelConfig()), "data": asdict(DataConfig(0, 0))}    # fields newer than the run
-        before |= {name: values | before.get(name, {}) for name, values in missing.items()}
-        changed = [name for name in FIXED if before.get(name) != now[name]]
-        if changed:
-            raise ValueError(f"{out} was begun with another recipe: {', '.join(changed)} differ; choose another folder")
+        _check_run(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{RECIPE}.{os.getpid()}"
     temporary.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, kept)
+    os.replace(temporary, out / RECIPE)
+
+
+def _check_run(recipe: Recipe, run: Path) -> None:
+    """Is this the folder of a run of this recipe?"""
+    kept = run / RECIPE
+    if not kept.is_file():
+        raise ValueError(f"{run} holds no {RECIPE}, so it is no training run; choose another folder")
+    before, now = json.loads(kept.read_text(encoding="utf-8")), recipe.to_dict()
+    missing = {"model": asdict(ModelConfig()), "data": asdict(DataConfig(0, 0))}        # fields newer than the run
+    before |= {name: values | before.get(name, {}) for name, values in missing.items()}
+    changed = [name for name in FIXED if before.get(name) != now[name]]
+    if changed:
+        raise ValueError(f"{run} was begun with another recipe: {', '.join(changed)} differ; choose another folder")
 
 
 def _build(recipe: Recipe, out: Path, workers: int, progress: bool | None) -> None:
@@ -224,7 +280,7 @@ def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float |
         train_vae(vae, windows, config, out / "vae", device=device, minutes=left(), progress=progress,
                   callback=callback)
     state.wait_for_everyone()
-    kept = torch.load(out / "vae" / "checkpoint.pt", map_location="cpu", weights_only=True)
+    kept = torch.load(out / "vae" / CHECKPOINT, map_location="cpu", weights_only=True)
     if kept["step"] < config.steps:
         return None
     vae.load_state_dict(kept["weights"])
