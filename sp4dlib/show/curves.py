@@ -123,7 +123,8 @@ def training_curves(histories: Mapping[str, Sequence[dict]], title: str = "", al
                             showlegend=label not in named, hovertemplate=f"step %{{x}}: {label} %{{y:.4g}}"
                             "<extra></extra>")
             named.add(label)
-    fig.update_yaxes(type="log", dtick="D2", gridcolor="#eee")
+    ticks = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 2, 5)]
+    fig.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], gridcolor="#eee")
     fig.update_xaxes(title_text="steps", rangemode="tozero", gridcolor="#eee")
     fig.update_layout(title=title or None, height=height, plot_bgcolor="white", meta={"alt": alt},
                       margin=dict(l=10, r=10, t=50 if title else 30, b=10),
