@@ -135,6 +135,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=6, help="pictures of a stage (default: 6)")
     args = parser.parse_args()
     results = condense(args.run, args.points)
+    if not any(args.run.glob("samples/*/*.png")):
+        raise SystemExit(f"{args.run} has made no pictures yet, and the book shows some: let it train on")
     results["samples"] = copy_samples(args.run, record.RESULTS / NAME, args.samples)
     seed = results["stages"]["dual"]["settings"]["seed"] if "dual" in results["stages"] else None
     print(record.write(NAME, results, device=args.device or record.processor(), seed=seed, module="benchmarks.mini"))
