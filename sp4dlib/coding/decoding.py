@@ -26,6 +26,9 @@ there already predict the mixture. The steps:
    the error by little or have no inside, as a line of mixtures along a border has none, then those whose loss would
    raise the error least; until as many are left as there are parts, or, if that is unknown, until none is in doubt.
 
+Pictures of at most ``SMALL`` pixels a side have parts with no inside at all. The same model is solved for them with
+probable instead of hard labels and a noise whose covariance is learned: see :mod:`.soft`.
+
 The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
 instead.
 """
@@ -37,7 +40,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sp4dlib.coding import explain
+from sp4dlib.coding import explain, soft
 from sp4dlib.coding.colors import MIN_DISTANCE
 from sp4dlib.coding.palette import clean_palette, flatness, pack, seed_colors
 
@@ -46,6 +49,7 @@ log = logging.getLogger(__name__)
 SMOOTHNESS = 3.0            # beta, found on clips of training rigs
 FOREGROUND = 20             # levels from white at which a smoothed pixel is not background
 MOST_SEEDS = 160
+SMALL = 80                  # pixels of the longer side; at most so large, pictures are explained by :mod:`.soft`
 # A label is doubtful unless it lowers the error by that many times 2 s^2, and that share of its pixels lies inside it:
 # a stray mixture is a line along a border and has no inside. Found on clips of training rigs.
 EARNS, CORE = 150.0, 0.2
@@ -121,6 +125,8 @@ def _explain(stack, num_parts, colors, levels, smoothness) -> tuple[np.ndarray, 
     foreground = ((255 - smooth) ** 2).sum(-1) > FOREGROUND**2
     if not foreground.any():
         return labels, np.full((1, 3), 255.0)
+    if max(stack.shape[1:3]) <= SMALL:
+        return soft.explain_small(stack.astype(np.float32), num_parts, colors, levels, smoothness / SMOOTHNESS)
     rows, columns = np.flatnonzero(foreground.any((0, 2))), np.flatnonzero(foreground.any((0, 1)))
     crop = np.s_[:, max(rows[0] - 4, 0):rows[-1] + 5, max(columns[0] - 4, 0):columns[-1] + 5]
     picture, smooth, foreground = stack[crop].astype(np.float32), smooth[crop], foreground[crop]

@@ -69,7 +69,7 @@ def flatness(smooth: np.ndarray, foreground: np.ndarray) -> np.ndarray:
 
 
 def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, min_levels: float, most: int,
-                taken: np.ndarray | None = None) -> np.ndarray:
+                taken: np.ndarray | None = None, support: float = 4.0) -> np.ndarray:
     """Peaks of the weighted colour histogram, strongest first.
 
     Parameters
@@ -85,6 +85,8 @@ def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, 
         How many at the most.
     taken : ndarray, shape (L, 3), optional
         Colours that are known already: nothing nearer than ``min_levels`` to them.
+    support : float
+        Pixels that a peak must speak for.
 
     Returns
     -------
@@ -97,8 +99,7 @@ def seed_colors(smooth: np.ndarray, weight: np.ndarray, foreground: np.ndarray, 
     spread = 1.5                                                        # cells
     density = ndimage.gaussian_filter(counts.astype(np.float32), spread, mode="constant", truncate=3)
     kernel_peak = (2 * np.pi * spread**2) ** -1.5
-    support = density / kernel_peak                                     # pixels that a peak speaks for
-    peak = (density == ndimage.maximum_filter(density, 3)) & (support > 4)
+    peak = (density == ndimage.maximum_filter(density, 3)) & (density > support * kernel_peak)
     where = np.argwhere(peak)
     where = where[np.argsort(-density[peak], kind="stable")]
     chosen: list[np.ndarray] = []
