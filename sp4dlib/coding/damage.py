@@ -66,6 +66,33 @@ def corrupt(images: np.ndarray, sigma: float, factor: int, generator: np.random.
     return np.round(np.clip(damaged, 0, 255)).astype(np.uint8)
 
 
+def code_patches(images: np.ndarray, side: int, numbers: int) -> np.ndarray:
+    """Code patches by their principal components and back: the best linear autoencoder for these very pictures.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (..., H, W, 3)
+        H and W divisible by ``side``.
+    side : int
+        Pixels of a patch's side.
+    numbers : int
+        Components that are kept of the ``3 side²``.
+
+    Returns
+    -------
+    ndarray of uint8, shape (..., H, W, 3)
+    """
+    height, width = images.shape[-3:-1]
+    if side < 1 or height % side or width % side or not 1 <= numbers <= 3 * side**2:
+        raise ValueError(f"side must divide the image's sides and numbers lie in 1..3 side²; got side {side}, numbers "
+                         f"{numbers} for {height} x {width}")
+    blocks = 255.0 - images.reshape(-1, height // side, side, width // side, side, 3)        # white codes as 0
+    patches = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 3 * side**2)
+    basis = np.linalg.eigh(patches.T @ patches)[1][:, -numbers:]
+    back = (patches @ basis @ basis.T).reshape(-1, height // side, width // side, side, side, 3)
+    return np.clip(np.round(255 - back.transpose(0, 1, 3, 2, 4, 5)), 0, 255).astype(np.uint8).reshape(images.shape)
+
+
 def resampled_parts(parts: np.ndarray, factor: int) -> np.ndarray:
     """Part ids after a loss of resolution: argmax over the resampled maps of the single parts and the background.
 

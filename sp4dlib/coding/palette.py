@@ -18,8 +18,8 @@ def pack(colors: np.ndarray) -> np.ndarray:
 def clean_palette(images: np.ndarray, num_parts: int | None, min_levels: float) -> np.ndarray | None:
     """The colours of an undamaged part video, (M, 3) uint8, white among them if it occurs; None if it is damaged.
 
-    It counts as undamaged if it holds no more colours than parts and white; or if all its colours lie ``min_levels``
-    apart; or if no colour lives on borders only, between two others (see :func:`_blends`).
+    It counts as undamaged if it holds no more colours than parts and white; or, if their number is unknown, if all its
+    colours lie ``min_levels`` apart or no colour lives on borders only, between two others (see :func:`_blends`).
     """
     packed = pack(images)
     present = np.zeros(1 << 24, bool)
@@ -29,8 +29,8 @@ def clean_palette(images: np.ndarray, num_parts: int | None, min_levels: float) 
         return None
     colors = np.stack([codes & 255, codes >> 8 & 255, codes >> 16], -1)
     parts = (colors < 255).any(1).sum()
-    if num_parts is not None and parts <= num_parts:
-        return colors.astype(np.uint8)
+    if num_parts is not None:
+        return colors.astype(np.uint8) if parts <= num_parts else None
     gaps = np.linalg.norm(colors[:, None] - colors, axis=-1)
     np.fill_diagonal(gaps, np.inf)
     if gaps.min(initial=np.inf) >= min_levels or not _blends(images, packed, codes).any():

@@ -43,8 +43,8 @@ MOST_SEEDS = 48
 SIMILAR = 10.0              # levels; neighbours this near speak for a colour that is no accident
 SUPPORT = 1.5               # pixels that a seed must speak for
 # A pixel earns its label what the label explains it better than any rival, in nats, at most MOST_EARNED, less COST: a
-# covariance learned from the same labels is too sure of them. A mixture of two neighbours is a rival MIXTURE nats worse.
-# A label that earns less than EARNS is not worth its colour. Found on clips of training rigs.
+# covariance learned from the same labels is too sure of them. A mixture of two neighbours is a rival with MIXTURE nats
+# less. A label that earns less than EARNS is not worth its colour. Found on clips of validation objects.
 MOST_EARNED, COST, MIXTURE = 10.0, 3.0, 2.0
 EARNS = 20.0
 
