@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks import record
 
-STAGES = ("vae", "rgb", "dual")
+STAGES = ("vae", "rgb", "coarse", "dual")
 NAME = "mini"
 SCALE = ("loss", "pixels", "kl", "rgb", "part", "contrastive", "heldout", "learning_rate", "grad_norm")
 

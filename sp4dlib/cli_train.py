@@ -9,7 +9,8 @@ from pathlib import Path
 EPILOG = """what is written to DIR:
   recipe.json                         what was asked for
   data/                               the training set, if none was given
-  vae/, rgb/, dual/                   checkpoint.pt and metrics.jsonl of autoencoder, colour branch, both branches
+  vae/, rgb/, coarse/, dual/          checkpoint.pt and metrics.jsonl of autoencoder, colour branch, both branches
+                                      (first on smaller pictures, if the recipe says so)
   samples/                            pictures of a held-out clip on the way: true and generated colours, then parts
   model/                              the result: give it to `sp4d generate --model`
 
@@ -60,8 +61,8 @@ def run_train(args: argparse.Namespace) -> None:
 
     out = Path(args.output or Path("runs") / recipe.name)
     if args.export:
-        steps = export_run(recipe, out, args.export)
-        print(f"{args.export}: the model after {steps} of {recipe.stages['dual'].steps} steps of stage 2")
+        stage, steps = export_run(recipe, out, args.export)
+        print(f"{args.export}: the model after {steps} of {recipe.stages[stage].steps} steps of [stages.{stage}]")
         return
     try:
         outcome = follow(recipe, out, data=args.data, resume=args.resume, minutes=args.minutes, device=args.device,

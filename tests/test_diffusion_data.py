@@ -9,7 +9,7 @@ from PIL import Image
 from sp4dlib.clips import Cameras
 from sp4dlib.clips.make import make_clip
 from sp4dlib.diffusion import images
-from sp4dlib.diffusion.data import ClipTensors, camera_angles, clip_tensors, to_images, to_model
+from sp4dlib.diffusion.data import ClipTensors, camera_angles, clip_tensors, shrink, to_images, to_model, views_of
 from sp4dlib.rigs.procedural import quadruped
 
 
@@ -91,6 +91,19 @@ def test_views_at_one_azimuth_keep_view_0_first():
 def after_frame_draw(draws, start_choices):
     torch.randint(start_choices, (), generator=draws)
     return draws
+
+
+def test_smaller_pictures_average_colours_and_keep_parts_pure():
+    views = views_of(toy_clip(2, 3, 16))
+    small = shrink(views, 4)
+    assert small.rgb.shape == small.part.shape == (1, 2, 3, 4, 4, 3) and small.ids.shape == (1, 2, 3, 4, 4)
+    block = views.rgb[0, 1, 2, 4:8, 8:12].float().mean((0, 1)).round()
+    torch.testing.assert_close(small.rgb[0, 1, 2, 1, 2].float(), block)
+    pairs = {(int(i), *p.tolist()) for i, p in zip(views.ids.flatten(), views.part.flatten(0, -2), strict=True)}
+    assert {(int(i), *p.tolist()) for i, p in zip(small.ids.flatten(), small.part.flatten(0, -2), strict=True)} <= pairs
+    assert shrink(views, 1) is views
+    with pytest.raises(ValueError, match="choose a divisor"):
+        shrink(views, 3)
 
 
 def test_latents_have_about_unit_size():

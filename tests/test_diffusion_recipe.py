@@ -142,6 +142,27 @@ def test_killed_at_any_step_the_curve_is_the_same(recipe, whole, tmp_path, stage
         assert torch.equal(a, b)
 
 
+def test_small_pictures_come_first(recipe, whole, tmp_path):
+    """The coarse stage goes on from stage 1, stage 2 from the coarse one, and what it costs shrinks with the area."""
+    outcome, out = whole
+    coarse = replace(recipe.stages["dual"], steps=2, shrink=2, sample_every=0)
+    chosen = replace(recipe, stages=recipe.stages | {"coarse": coarse})
+    (tmp_path / "run").mkdir()
+    for name in ("vae", "rgb"):
+        shutil.copytree(out / name, tmp_path / "run" / name)
+    shutil.copy(out / "recipe.json", tmp_path / "run")
+    made = follow(chosen, tmp_path / "run", data=out / "data", resume=True, device="cpu", progress=False)
+    assert list(made.stages) == ["rgb", "coarse", "dual"] and made.finished
+    assert made.stages["rgb"].history == outcome.stages["rgb"].history
+    first = [stages["dual"].heldout[0][1] for stages in (made.stages, outcome.stages)]
+    assert first[0] != first[1], "stage 2 has begun from other weights"
+    cost = budget(chosen)
+    assert cost["coarse"].parameters == cost["dual"].parameters
+    assert 3 * cost["coarse"].sample_flops < cost["dual"].sample_flops < 5 * cost["coarse"].sample_flops
+    with pytest.raises(ValueError, match=r"\[stages.coarse\] pictures of 16 pixels"):
+        replace(recipe, stages=recipe.stages | {"coarse": replace(coarse, shrink=3)})
+
+
 def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
     _, out = whole
     with pytest.raises(ValueError, match="not empty"):
@@ -183,7 +204,7 @@ def test_a_run_can_be_tried_while_it_goes_on(recipe, whole, tmp_path, capsys):
         follow(recipe, half, data=out / "data", resume=True, device="cpu", progress=False, callback=stop)
     before = sorted((file, file.stat().st_mtime_ns) for file in half.rglob("*"))
     for _ in range(2):                                                              # the second replaces the first
-        assert run_recipe.export_run(recipe, half, tmp_path / "trial") == 2
+        assert run_recipe.export_run(recipe, half, tmp_path / "trial") == ("dual", 2)
     assert sorted((file, file.stat().st_mtime_ns) for file in half.rglob("*")) == before
     mean = torch.load(half / "dual" / "checkpoint.pt", weights_only=True)["mean"]
     for name, tensor in SP4DPipeline.from_pretrained(tmp_path / "trial").unet.state_dict().items():

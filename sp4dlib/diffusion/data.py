@@ -98,6 +98,19 @@ def views_of(clip: Clip) -> Views:
     return Views(*pictures, camera_angles(clip.cameras.azimuths, clip.cameras.elevations)[None])
 
 
+def shrink(views: Views, factor: int) -> Views:
+    """Pictures ``factor`` times smaller: colours are averaged; parts, whose colours must not mix, are picked out."""
+    if factor == 1:
+        return views
+    height, width = views.ids.shape[-2:]
+    if height % factor or width % factor:
+        raise ValueError(f"pictures of {height}x{width} pixels cannot be made {factor} times smaller; choose a divisor")
+    blocks = views.rgb.unflatten(4, (-1, factor)).unflatten(3, (-1, factor))              # (B, T, V, h, f, w, f, 3)
+    rgb = blocks.float().mean((4, 6)).round().to(torch.uint8)
+    part, ids = (pictures[..., ::factor, ::factor, :] for pictures in (views.part, views.ids[..., None]))
+    return Views(rgb, part, ids[..., 0], views.cameras)
+
+
 @torch.no_grad()
 def latents(views: Views, vae=None, device=None, chunk: int = 64) -> Batch:
     """What the network is trained on.

@@ -19,7 +19,7 @@ from sp4dlib.diffusion.train_config import TrainConfig
 from sp4dlib.model import ConcatUNet, DualUNet, MultiViewUNet, cost
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-STAGES = ("rgb", "dual")
+STAGES = ("rgb", "coarse", "dual")
 KINDS = {"dual": DualUNet, "concat": ConcatUNet}
 STATE_BYTES = 20        # of one weight in training: itself, its gradient, two moments of AdamW, its running mean
 
@@ -123,8 +123,9 @@ class Recipe:
         Side of the pictures.
     model : ModelConfig
     data : DataConfig
-    stages : dict {"rgb", "dual"} to TrainConfig
-        ``rgb`` trains the colour branch alone and may be left out; ``dual`` trains both, from its weights.
+    stages : dict {"rgb", "coarse", "dual"} to TrainConfig
+        ``rgb`` trains the colour branch alone; ``dual`` trains both, from its weights; ``coarse`` comes between and
+        does the same on smaller pictures (``shrink``). The first two may be left out.
     vae : VAEConfig, optional
         Without one, diffusion works on folded pixels.
     sampling : SamplingConfig
@@ -142,11 +143,16 @@ class Recipe:
     def __post_init__(self) -> None:
         unknown = set(self.stages) - set(STAGES)
         if unknown or "dual" not in self.stages:
-            raise ValueError(f"stages are [stages.dual] and, if wanted, [stages.rgb]; got {', '.join(self.stages)}")
+            raise ValueError("stages are [stages.dual] and, if wanted, [stages.rgb] and [stages.coarse]; got "
+                             f"{', '.join(self.stages)}")
         if self.model.kind == "concat" and "rgb" in self.stages:
             raise ValueError("a network of kind 'concat' has no colour branch to train alone: leave out [stages.rgb]")
         if self.size % self.factor:
             raise ValueError(f"size {self.size} is no multiple of {self.factor}, the pixels of a latent")
+        for name, stage in self.stages.items():
+            if self.size % (stage.shrink * self.factor):
+                raise ValueError(f"[stages.{name}] pictures of {self.size} pixels cannot be made {stage.shrink} times "
+                                 f"smaller and then coded in patches of {self.factor}; change shrink")
         if self.data.set is not None and self.data.set.clips.size != self.size:
             raise ValueError(f"[data.set.clips] size is {self.data.set.clips.size}, the recipe's size {self.size}; "
                              "they must agree")
@@ -319,12 +325,12 @@ def budget(recipe: Recipe) -> dict[str, StageBudget]:
     """
     with torch.device("meta"):
         model = replace(recipe, model=replace(recipe.model, carry=False, start="")).network()
-    return {name: _stage_budget(model if name == "dual" else model.rgb, recipe, recipe.stages[name])
+    return {name: _stage_budget(model.rgb if name == "rgb" else model, recipe, recipe.stages[name])
             for name in STAGES if name in recipe.stages}
 
 
 def _stage_budget(network: nn.Module, recipe: Recipe, config: TrainConfig) -> StageBudget:
-    side, data = recipe.size // recipe.factor, recipe.data
+    side, data = recipe.size // config.shrink // recipe.factor, recipe.data
     with torch.device("meta"):
         latents = torch.empty(1, data.frames, data.views, recipe.channels, side, side)
         told = {"timestep": torch.empty(1), "cameras": torch.empty(1, data.views, 2)}

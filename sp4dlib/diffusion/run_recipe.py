@@ -24,7 +24,7 @@ from sp4dlib.clips.dataset import KinematicParts
 from sp4dlib.coding import SPATIAL, ColorCode
 from sp4dlib.diffusion.autoencoder import load_vae, make_vae, train_vae
 from sp4dlib.diffusion.pipeline import SP4DPipeline
-from sp4dlib.diffusion.recipe import DataConfig, ModelConfig, Recipe
+from sp4dlib.diffusion.recipe import STAGES, DataConfig, ModelConfig, Recipe
 from sp4dlib.diffusion.samplers import euler_scheduler
 from sp4dlib.diffusion.shipped import INDEX
 from sp4dlib.diffusion.training import CHECKPOINT, Heldout, TrainResult, make_heldout, train
@@ -86,7 +86,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     recipe : Recipe
     out : path
         Folder for ``recipe.json``, the set (``data``) if it is built here, a folder with checkpoint and metrics for
-        each of ``vae``, ``rgb`` and ``dual``, ``samples``, and in the end ``model``.
+        each of ``vae``, ``rgb``, ``coarse`` and ``dual``, ``samples``, and in the end ``model``.
     data : path, optional
         A set that ``sp4d data build`` wrote; by default the recipe's own is built.
     resume : bool
@@ -100,7 +100,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     progress : bool, optional
         Show bars; by default not in the ``ci`` profile.
     callback : callable, optional
-        Called with ("vae", "rgb" or "dual", record) after each logged step, on the first device.
+        Called with ("vae", "rgb", "coarse" or "dual", record) after each logged step, on the first device.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
         return Outcome(False, {}, None)
     model, stages = recipe.network(), {}
     shown = _shown(folder, recipe)
-    for name in (name for name in ("rgb", "dual") if name in recipe.stages):
+    for name in (name for name in STAGES if name in recipe.stages):
         config, network = recipe.stages[name], model.rgb if name == "rgb" else model
         held = _heldout(shown, recipe, config, vae)
         result = train(network, windows, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
@@ -144,6 +144,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
         if name == "rgb":
             model.rgb.load_state_dict(result.ema.state_dict())
             model.copy_rgb_to_part()
+        elif name == "coarse":
+            model.load_state_dict(result.ema.state_dict())
     pipeline = make_pipeline(recipe, stages["dual"].ema, vae)
     if state.is_main_process:
         save_pipeline(pipeline, out / MODEL, recipe.sampling.dtype)
@@ -151,7 +153,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     return Outcome(True, stages, pipeline)
 
 
-def export_run(recipe: Recipe, run: str | os.PathLike, folder: str | os.PathLike) -> int:
+def export_run(recipe: Recipe, run: str | os.PathLike, folder: str | os.PathLike) -> tuple[str, int]:
     """Write the pipeline of a run as far as it has come, without disturbing it: also of one that still goes on.
 
     Parameters
@@ -166,8 +168,10 @@ def export_run(recipe: Recipe, run: str | os.PathLike, folder: str | os.PathLike
 
     Returns
     -------
-    int
-        Steps of stage 2 that the weights have seen.
+    stage : str
+        "dual", or "coarse" if the run has come no further.
+    steps : int
+        Its steps that the weights have seen.
 
     Raises
     ------
@@ -178,16 +182,17 @@ def export_run(recipe: Recipe, run: str | os.PathLike, folder: str | os.PathLike
     _check_run(recipe, run)
     if folder.exists() and not (folder / INDEX).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there and holds no model; choose another folder")
-    if not (run / "dual" / CHECKPOINT).is_file():
+    stage = next((name for name in ("dual", "coarse") if (run / name / CHECKPOINT).is_file()), None)
+    if stage is None:
         raise ValueError(f"{run} has not come to the first checkpoint of stage 2 yet (dual/{CHECKPOINT}); wait for it")
-    state = torch.load(run / "dual" / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
+    state = torch.load(run / stage / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
     network = replace(recipe, model=replace(recipe.model, start="", carry=False)).network()
     prefix = "model."                                        # the objective holds the network, and perhaps a head
     network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in state["mean"].items()
                              if name.startswith(prefix)})
     folder.parent.mkdir(parents=True, exist_ok=True)
     save_pipeline(make_pipeline(recipe, network.eval(), _kept_vae(recipe, run)), folder, recipe.sampling.dtype)
-    return state["step"]
+    return stage, state["step"]
 
 
 def _kept_vae(recipe: Recipe, run: Path) -> nn.Module | None:
@@ -304,7 +309,8 @@ def _shown(folder: Path, recipe: Recipe) -> Windows | None:
 def _heldout(shown: Windows | None, recipe: Recipe, config, vae: nn.Module | None) -> Heldout | None:
     if shown is None or not recipe.data.heldout:
         return None
-    return make_heldout(shown, recipe.data.heldout, p_mean=config.p_mean, p_std=config.p_std, vae=vae)
+    return make_heldout(shown, recipe.data.heldout, p_mean=config.p_mean, p_std=config.p_std, vae=vae,
+                        smaller=config.shrink)
 
 
 def _sampler(recipe: Recipe, vae: nn.Module | None, shown: Windows | None,

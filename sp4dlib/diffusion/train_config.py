@@ -39,6 +39,8 @@ class TrainConfig:
         Share of samples in which some images are known, see `sp4dlib.diffusion.objective.draw_known`.
     contrastive_weight, temperature : float
         Of the part-consistency loss; a weight of 0 leaves it out.
+    shrink : int
+        Pictures are made so many times smaller: a network that starts on small ones sees more clips in the same time.
     precision : {"no", "bf16", "fp16"}
         Mixed precision of `accelerate`.
     gradient_checkpointing : bool
@@ -68,6 +70,7 @@ class TrainConfig:
     known: float = 0.0
     contrastive_weight: float = 0.0
     temperature: float = 0.07
+    shrink: int = 1
     precision: str = "no"
     gradient_checkpointing: bool = False
     accumulate: int = 1
@@ -85,6 +88,8 @@ class TrainConfig:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1; got {self.steps} and {self.batch_size}")
+        if self.shrink < 1:
+            raise ValueError(f"shrink must be at least 1; got {self.shrink}")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal pieces; change "
                              "accumulate")

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from sp4dlib import profile
-from sp4dlib.diffusion.data import Batch, ClipTensors, Views, clips_views, latents
+from sp4dlib.diffusion.data import Batch, ClipTensors, Views, clips_views, latents, shrink
 from sp4dlib.diffusion.edm import Pair
 from sp4dlib.diffusion.objective import Draws, Objective, make_draws
 from sp4dlib.diffusion.train_config import FREE_TO_CHANGE, TrainConfig
@@ -81,15 +81,15 @@ class Heldout:
 
 
 def make_heldout(data: ClipTensors, windows: int = 4, levels: int = 4, seed: int = 12345, p_mean: float = -1.2,
-                 p_std: float = 1.2, vae: nn.Module | None = None) -> Heldout:
+                 p_std: float = 1.2, vae: nn.Module | None = None, smaller: int = 1) -> Heldout:
     """Fix ``windows`` windows, each at ``levels`` noise levels.
 
     The levels are the mid-quantiles of the log-normal distribution of training, so that the mean loss estimates the
-    training objective. No image is known.
+    training objective. No image is known. Pictures are made ``smaller`` times smaller, as `TrainConfig.shrink` does.
     """
     generator = torch.Generator().manual_seed(seed)
     views = clips_views([data.draw(generator) for _ in range(windows)])
-    batch = latents(views, vae, None if vae is None else vae.device).to("cpu")
+    batch = latents(shrink(views, smaller), vae, None if vae is None else vae.device).to("cpu")
     middle = (torch.arange(levels, dtype=torch.float64) + 0.5) / levels
     quantiles = torch.exp(p_mean + p_std * torch.special.ndtri(middle)).float()
     batch = Batch(*(tensor.repeat_interleave(levels, 0) for tensor in batch))
@@ -214,7 +214,7 @@ class _Run:
         sums = torch.zeros(4, dtype=torch.float64)
         first = self.step * config.batch_size + accelerator.process_index * self.share * config.accumulate
         for piece in range(config.accumulate):
-            batch = latents(next(pieces), self.vae, accelerator.device)
+            batch = latents(shrink(next(pieces), config.shrink), self.vae, accelerator.device)
             numbers = range(first + piece * self.share, first + (piece + 1) * self.share)
             draws = make_draws(batch, [generator_of(config.seed, n, 1) for n in numbers], config.p_mean, config.p_std,
                                config.condition_dropout, config.known).to(accelerator.device)
