@@ -230,7 +230,7 @@ def polyscope_shot(vertices, faces, labels=None, *, values=None, skeleton: Skele
     low, high = vertices.min(0), vertices.max(0)
     turn, lift = np.radians([azimuth, elevation])
     away = np.array([np.cos(lift) * np.sin(turn), np.sin(lift), np.cos(lift) * np.cos(turn)])
-    ps.look_at(tuple((low + high) / 2 + 1.6 * np.linalg.norm(high - low) * away), tuple((low + high) / 2))
+    ps.look_at(tuple((low + high) / 2 + 1.15 * np.linalg.norm(high - low) * away), tuple((low + high) / 2))
     image = ps.screenshot_to_buffer(transparent_bg=False)[..., :3].copy()       # the buffer is reused by the next shot
     ps.remove_all_structures()
     return image
