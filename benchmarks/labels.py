@@ -1,16 +1,16 @@
 """Two ways from colours to ids and three ways to tidy the surface: ``python -m benchmarks.labels``.
 
 Writes data/results/labels.json. Every rig is drawn in part colours at 512 x 512 from 12 and from 4 cameras as in
-:mod:`benchmarks.rigging`, section ``lifted``. ``clean`` pictures are lifted as they are. ``soft`` and ``rough`` ones are
-what a sampler makes of them, at 256 x 256: noise of 12 of 255 levels and the resolution of a 128 x 128 latent; or
-blobs of wrong colours over 2 % of the object, noise of 24 levels and 64 x 64.
+:mod:`benchmarks.rigging`, section ``lifted``. ``clean`` pictures are lifted as they are. ``soft`` and ``rough``
+ones are what a sampler makes of them, at 256 x 256: noise of 12 of 255 levels and the resolution of a 128 x 128 latent;
+or blobs of wrong colours over 2 % of the object, noise of 24 levels and 64 x 64.
 
 Ids: ``decode`` (:func:`sp4dlib.coding.decode`) or ``hdbscan`` on pixel colours, as SP4D (arXiv 2509.10687) has it;
 neither is told the number of parts. Surface: ``none``, a vertex takes the id with most votes; ``ours``, as
 :func:`sp4dlib.lifting.vertex_labels`; ``potts``, the labelling that minimises
-``sum_i -log p_i + beta sum_ij w_ij [l_i != l_j]`` by alpha expansion (Boykov, Veksler and Zabih 2001), p the vote shares
-with a twentieth of the median added to each, w the off-diagonals of the surface Laplacian over their mean. In all three a
-vertex that no pixel reached takes what the nearest that one did has.
+``sum_i -log p_i + beta sum_ij w_ij [l_i != l_j]`` by alpha expansion (Boykov, Veksler and Zabih 2001), p the vote
+shares with a twentieth of the median added to each, w the off-diagonals of the surface Laplacian over their mean. In
+all three a vertex that no pixel reached takes what the nearest that one did has.
 
 Scores: mean over parts of at least 1 % of the area of the vertices' IoU, ids matched to the true ones one to one by
 the Hungarian algorithm, 0 where none is left; and how many ids there were over how many parts could be seen. ``BETA``
@@ -161,7 +161,8 @@ def expansion(cost, first, second, weight, labels, label: int) -> np.ndarray:
 def matched_miou(subject: Subject, labels: np.ndarray) -> float:
     """Mean IoU of the parts of at least 1 % of the area over vertices, ids matched one to one."""
     area = vertex_areas(subject.vertices[None], subject.faces)[0]
-    large = np.flatnonzero(np.bincount(subject.labels, area, len(subject.joints)) >= rigging_sections.LEAST * area.sum())
+    share = np.bincount(subject.labels, area, len(subject.joints)) / area.sum()
+    large = np.flatnonzero(share >= rigging_sections.LEAST)
     both = np.zeros((len(subject.joints), labels.max() + 1))
     np.add.at(both, (subject.labels, labels), 1)
     iou = both / np.maximum(both.sum(1, keepdims=True) + both.sum(0) - both, 1)

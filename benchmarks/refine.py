@@ -10,8 +10,8 @@ the longest side, over ten other poses, drawn with another seed.
 part was folded from move apart, as no weights of the parts can follow. Rigs without animations have no such entry.
 
 Means are over rigs; ``worse`` names rigs whose deformation grew by more than 1 % and 0.02 permille. The defaults of
-``refine_weights`` were chosen on ``train`` (``--rigs train --every 6 --dry``), the file holds ``val`` and animals made by
-:func:`sp4dlib.rigs.quadruped`.
+``refine_weights`` were chosen on ``train`` (three rigs and the default quadruped); the file holds ``val`` and creatures
+made by :func:`sp4dlib.rigs.creature`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sp4dlib.lifting.surface import weld
 from sp4dlib.rigs import assets
 
 FRAMES, NOISES, SEED = (1, 2, 4, 8), (0.0, 0.001, 0.005), 11
-MADE = {"quadruped": {}, "quadruped, long legs": {"leg_length": 1.4, "vertices": 2500}}
+MADE = ("quadruped", "biped", "bird", "hand")
 log = logging.getLogger("benchmarks.refine")
 
 
@@ -40,8 +40,12 @@ def subject_of(name: str) -> Subject:
     """A rig of the archive, or one of those that are made here."""
     if name not in MADE:
         return rigging_subjects.load(name)
-    kind = name.split(",")[0]
-    return rigging_subjects.subject(getattr(rigs, kind)(**MADE[name]))
+    return rigging_subjects.subject(made_rig(name))
+
+
+def made_rig(name: str) -> rigs.Rig:
+    """The first creature of a family."""
+    return rigs.creature(name, 0, vertices=2000)
 
 
 def rig_result(name: str, options: dict) -> dict:
@@ -87,7 +91,7 @@ def skinned(vertices: np.ndarray, weights: np.ndarray, transforms: np.ndarray) -
 
 def animated(name: str, count: int) -> np.ndarray | None:
     """The subject's vertices at ``count`` + 2 even steps through the longest animation, or None if it has none."""
-    rig = getattr(rigs, name.split(",")[0])(**MADE[name]) if name in MADE else assets.load(name)
+    rig = made_rig(name) if name in MADE else assets.load(name)
     moves = [animation for animation in rig.animations if animation.duration > 0]
     if not moves:
         return None
@@ -101,19 +105,21 @@ def animated(name: str, count: int) -> np.ndarray | None:
 
 def mean_scores(results: dict) -> dict:
     """Means over rigs of everything, and the rigs on which deformation grew."""
-    out = {"rigs": len(results),
-           "start": {key: float(np.mean([one["start"][key] for one in results.values()])) for key in ("l1", "deformation")}}
+    out = {"rigs": len(results), "start": started(results)}
     for kind in ("random", "animation"):
         having = {name: one for name, one in results.items() if one[kind]}
-        out[kind] = {"rigs": len(having), "start": {
-            key: float(np.mean([one["start"][key] for one in having.values()])) for key in ("l1", "deformation")}} \
-            if having else {}
+        out[kind] = {"rigs": len(having), "start": started(having)} if having else {}
         for case in next(iter(having.values()))[kind] if having else ():
             rows = [one[kind][case] for one in having.values()]
             worse = [name for name, one in having.items() if one[kind][case]["deformation"]
                      > 1.01 * one["start"]["deformation"] + 0.02]
             out[kind][case] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]} | {"worse": worse}
     return out
+
+
+def started(results: dict) -> dict:
+    """Mean scores of the weights to start from."""
+    return {key: float(np.mean([one["start"][key] for one in results.values()])) for key in ("l1", "deformation")}
 
 
 def rounded(value):
@@ -163,8 +169,8 @@ def main() -> None:
     if not options.dry:
         stored = {"settings": {"frames": FRAMES, "noises": NOISES, "pose_seed": SEED, "held_out_seed": scores.SEED,
                                "options": options.options}, "means": means, "rigs": results}
-        record.write("refine", rounded(stored), device=f"{record.processor()}, {os.environ.get('OMP_NUM_THREADS', 'all')} "
-                     "threads", seed=SEED, module="benchmarks.refine")
+        device = f"{record.processor()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads"
+        record.write("refine", rounded(stored), device=device, seed=SEED, module="benchmarks.refine")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,15 @@ from sp4dlib.lifting.surface import Surface, weld
 
 REACH = 0.1         # of the longest side: as far beyond its present skin a joint may gain some
 CANDIDATES = 8      # joints a vertex may choose from
-DOUBT = 0.15        # standard deviation by which starting weights are believed to be off
+DOUBT = 0.01, 0.3   # bounds of the estimated deviation by which starting weights are off
+MARGIN = 0.05       # share by which noise may be underestimated
 SMOOTHING = 2.0     # how far a correction is shared with the neighbours, in edges
 FLOOR = 1e-4        # of the longest side: poses are never believed to be more exact
 RIGID = 0.95        # starting weight from which a vertex should move with its joint alone
-ROUNDS = 12         # alternations at most
+CALM = 0.25, 1.2125 # noise is read off this quantile of squared errors, which is that of chi-squared (3 degrees)
+ROUNDS = 8         # alternations at most
 SETTLED = 0.01      # share by which a round must lower the error for another to follow
-STEPS = 300         # of the accelerated projected gradient in one round, at most
+STEPS = 50          # of the accelerated projected gradient in one round, at most
 STILL = 1e-4        # largest change of a weight in ten steps at which they end
 STEADY = 1e-3       # worth of a joint's present turn beside what its vertices say: decides where these say nothing
 
@@ -67,7 +69,7 @@ class _Choice:
 
 
 def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int | None = 4, reach: float = REACH,
-                   doubt: float = DOUBT, smoothing: float = SMOOTHING, rounds: int = ROUNDS) -> Refined:
+                   doubt: float | None = None, smoothing: float = SMOOTHING, rounds: int = ROUNDS) -> Refined:
     """Change skinning weights so that linear blend skinning explains known poses of the mesh.
 
     Weights w and rigid motions T of the joints lower
@@ -76,15 +78,14 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
 
     by turns, with d the weights' change, L the surface Laplacian, whose entries have no unit, h the ``smoothing``,
     and rows of w on the simplex. The first term is the log-likelihood of the poses p under noise of deviation s; the
-    others say that the weights were wrong by ``doubt`` or so and that neighbours were wrong alike. s is measured,
-    at vertices that a single joint moves: poses that rigid parts do not follow, be it for noise, cloth or muscles,
-    move the weights less. So few or noisy poses change little, many clean ones decide.
+    others say that the weights were wrong by ``doubt`` or so and that neighbours were wrong alike. s is measured, at
+    vertices that a single joint moves, and ``doubt`` by what the error of the starting weights has beyond that. So
+    poses that rigid parts do not follow, be it for noise, cloth or muscles, move the weights little, and not at all
+    where nothing shows that these are wrong; many clean poses decide.
 
     A vertex may choose among the joints whose present skin lies within ``reach`` of it along the surface, eight at most
     (:data:`CANDIDATES`). Its weights are found by accelerated projected gradients (Beck and Teboulle 2009), all
     vertices at once; motions joint by joint as in SSDR (Le and Deng 2012, section 4.2).
-
-    There is no command for it: poses in correspondence come from a program, as an array.
 
     Parameters
     ----------
@@ -100,8 +101,9 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
         Most joints that may hold a vertex; None allows all candidates.
     reach : float
         In longest sides; 0 lets only joints that hold a vertex, or a copy at its position, keep it.
-    doubt : float
-        Smaller stays nearer to the starting weights.
+    doubt : float, optional
+        Deviation of the starting weights from the true ones; smaller stays nearer to them. Default: estimated, 0.3 at
+        most.
     smoothing : float
         In edges; 0 treats each vertex by itself.
     rounds : int
@@ -119,7 +121,7 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
     """
     surface = weld(mesh)
     weights, poses, transforms = _checked(len(surface.index), weights, poses, transforms)
-    if not doubt > 0 or not smoothing >= 0 or not reach >= 0 or rounds < 1:
+    if not (doubt is None or doubt > 0) or not smoothing >= 0 or not reach >= 0 or rounds < 1:
         raise ValueError(f"doubt must be positive, smoothing and reach 0 or more and rounds at least 1; got {doubt}, "
                          f"{smoothing}, {reach} and {rounds}")
     count = len(surface.vertices)
@@ -135,15 +137,17 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
     moved = _motions(rest, start, posed) if known is None else known
     before = _rms(rest, start, posed, moved)
     choice = _choices(surface, start, reach)
-    now, error, noise = start, before, 0.0
-    for turn in range(rounds):
-        noise = _noise(rest, start, posed, moved)
+    noise = _noise(rest, start, posed, moved, known is None)
+    doubt = _doubt(choice, rest, start, posed, moved, max(noise, FLOOR)) if doubt is None else doubt
+    now, error = start, before
+    for _ in range(rounds):
         now = _solve(choice, now, rest, posed, moved, (max(noise, FLOOR) / doubt) ** 2, smoothing)
         if known is None:
             moved = _motions(rest, now, posed, moved)
         last, error = error, _rms(rest, now, posed, moved)
         if known is not None or error > (1 - SETTLED) * last:
             break
+        noise = _noise(rest, start, posed, moved, known is None)
     if max_influences is not None and ((now > 0).sum(1) > max_influences).any():
         now = limit_influences(now, max_influences)
         kept = np.where(choice.columns >= 0, np.take_along_axis(now[choice.vertices], choice.columns, 1) > 0, False)
@@ -195,13 +199,36 @@ def _rms(rest: np.ndarray, weights: np.ndarray, posed: np.ndarray, transforms: n
     return float(np.sqrt(np.mean(np.sum((_skinned(rest, weights, transforms) - posed) ** 2, axis=-1))))
 
 
-def _noise(rest: np.ndarray, start: np.ndarray, posed: np.ndarray, transforms: np.ndarray) -> float:
-    """Deviation of a coordinate from rigid motion at vertices that start with one joint: robust, by the median."""
-    core = start.max(1) > RIGID
-    core = core if core.any() else start.max(1) >= np.median(start.max(1))
+def _noise(rest: np.ndarray, start: np.ndarray, posed: np.ndarray, transforms: np.ndarray, fitted: bool) -> float:
+    """Deviation of a coordinate from rigid motion at vertices that start with one joint; robust, by a low quantile.
+
+    A motion that was ``fitted`` follows the noise of its n vertices with six numbers for their 3 n.
+    """
+    core = np.flatnonzero(start.max(1) > RIGID)
     owner = start[core].argmax(1)
-    square = np.sum((_skinned(rest[core], np.eye(start.shape[1])[owner], transforms) - posed[:, core]) ** 2, axis=-1)
-    return float(np.sqrt(np.median(square) / 2.366))            # the median of chi-squared with 3 degrees of freedom
+    held = np.bincount(owner, minlength=start.shape[1])
+    core, owner = core[held[owner] > 2], owner[held[owner] > 2]
+    if not len(core):
+        return 0.0
+    error = _skinned(rest[core], np.eye(start.shape[1])[owner], transforms) - posed[:, core]
+    square = np.sum(error**2, axis=-1) / (1 - 2 / held[owner] if fitted else 1)
+    return float(np.sqrt(np.quantile(square, CALM[0]) / CALM[1]))
+
+
+def _doubt(choice: _Choice, rest: np.ndarray, start: np.ndarray, posed: np.ndarray, transforms: np.ndarray,
+           noise: float) -> float:
+    """By how much the starting weights are off: what the error has beyond noise, over the ways that joints part.
+
+    A weight that is off by d between two joints, which carry the vertex to a and b, moves it by ``d |a - b|``.
+    """
+    if not len(choice.vertices):
+        return DOUBT[0]
+    points, goal = rest[choice.vertices], posed[:, choice.vertices]
+    error = np.sum((_skinned(points, start[choice.vertices], transforms) - goal) ** 2, axis=-1)
+    first, second = (transforms[:, choice.columns[:, k]] for k in (0, 1))                       # (F, n, 3, 4)
+    apart = np.einsum("fnab,nb->fna", (first - second)[..., :3], points) + (first - second)[..., 3]
+    beyond = max(np.sum(error - 3 * (1 + MARGIN) * noise**2), 0)
+    return float(np.clip(np.sqrt(beyond / max(np.sum(apart**2), 1e-30)), *DOUBT))
 
 
 def _motions(rest: np.ndarray, weights: np.ndarray, posed: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
