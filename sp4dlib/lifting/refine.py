@@ -87,6 +87,8 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
     (:data:`CANDIDATES`). Its weights are found by accelerated projected gradients (Beck and Teboulle 2009), all
     vertices at once; motions joint by joint as in SSDR (Le and Deng 2012, section 4.2).
 
+    ``sp4d rig`` does not call it: no format that it reads brings vertices in several poses, so they come as an array.
+
     Parameters
     ----------
     mesh : object with ``vertices`` (N, 3) and ``faces`` (F, 3)
