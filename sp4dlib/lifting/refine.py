@@ -87,6 +87,10 @@ def refine_weights(mesh, weights, poses, transforms=None, *, max_influences: int
     (:data:`CANDIDATES`). Its weights are found by accelerated projected gradients (Beck and Teboulle 2009), all
     vertices at once; motions joint by joint as in SSDR (Le and Deng 2012, section 4.2).
 
+    Poses should be those of the joints that the columns stand for. Where more joints moved the mesh, weights lend
+    themselves to motions that they cannot make, and other poses may come out worse: data/results/refine.json names two
+    of eight rigs whose own animations do this.
+
     ``sp4d rig`` does not call it: no format that it reads brings vertices in several poses, so they come as an array.
 
     Parameters
