@@ -36,10 +36,9 @@ def delaunay_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_mat
     cotangents, areas = _cotangents(lengths)
     if not (2 * areas > THIN * lengths.max(1)**2).all():
         return None
-    suspects = np.flatnonzero(twins >= 0)
+    suspects = np.flatnonzero(twins > np.arange(twins.size))
     for _ in range(ROUNDS):
         flat = cotangents.ravel()
-        suspects = np.unique(np.minimum(suspects, twins[suspects]))
         weight = flat[suspects] + flat[twins[suspects]]
         suspects, weight = suspects[weight < -1e-9], weight[weight < -1e-9]
         if not len(suspects):
@@ -53,12 +52,13 @@ def delaunay_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_mat
             return None
         suspects = np.concatenate([suspects[~chosen], (3 * changed[:, None] + np.arange(3)).ravel()])
         suspects = suspects[twins[suspects] >= 0]
+        suspects = np.unique(np.minimum(suspects, twins[suspects]))
     else:
         return None
     rim = twins.reshape(-1, 3) < 0
     cotangents[rim] = np.maximum(cotangents[rim], 0)
-    return _assemble(corners, cotangents, len(vertices)), np.bincount(corners.ravel(), np.repeat(areas / 3, 3),
-                                                                      minlength=len(vertices))
+    mass = np.bincount(corners.ravel(), np.repeat(areas / 3, 3), minlength=len(vertices))
+    return _assemble(corners, cotangents, twins, len(vertices)), mass
 
 
 def _twins(faces: np.ndarray, count: int) -> np.ndarray | None:
@@ -69,7 +69,7 @@ def _twins(faces: np.ndarray, count: int) -> np.ndarray | None:
     start, stop = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     low, high = np.minimum(start, stop), np.maximum(start, stop)
     keys = low.astype(np.int64) * count + high
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     same = keys[order[1:]] == keys[order[:-1]]
     if np.any(same[1:] & same[:-1]):
         return None
@@ -133,13 +133,16 @@ def _flip(edges: np.ndarray, corners: np.ndarray, lengths: np.ndarray, twins: np
     return np.concatenate([f, g])
 
 
-def _assemble(corners: np.ndarray, cotangents: np.ndarray, count: int) -> csc_matrix:
+def _assemble(corners: np.ndarray, cotangents: np.ndarray, twins: np.ndarray, count: int) -> csc_matrix:
     """The matrix of the half-edges' weights (G, 3); flipped edges may be loops, which cancel."""
-    i, j, weight = corners.ravel(), corners[:, [1, 2, 0]].ravel(), cotangents.ravel()
-    upper = coo_matrix((weight, (i, j)), shape=(count, count)).tocsc()
-    upper.setdiag(0)
-    both = (upper + upper.T).tocsc()
-    both.eliminate_zeros()
-    stiffness = -both
-    stiffness.setdiag(np.asarray(both.sum(1)).ravel())
-    return stiffness.tocsc()
+    once = np.flatnonzero(twins < np.arange(twins.size))                # of twins the latter, and the rims
+    weight, other = cotangents.ravel()[once], twins[once]
+    weight = weight + np.where(other >= 0, cotangents.ravel()[other], 0)
+    i, j = corners.ravel()[once], corners[:, [1, 2, 0]].ravel()[once]
+    edge = i != j
+    i, j, weight = i[edge], j[edge], weight[edge]
+    diagonal = np.bincount(i, weight, count) + np.bincount(j, weight, count)
+    own = np.arange(count)
+    entries = np.concatenate([-weight, -weight, diagonal])
+    return coo_matrix((entries, (np.concatenate([i, j, own]), np.concatenate([j, i, own]))),
+                      shape=(count, count)).tocsc()
