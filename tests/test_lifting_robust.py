@@ -7,10 +7,11 @@ import pytest
 import trimesh
 from lifting_meshes import joined
 
-from sp4dlib.lifting import bone_weights, harmonic_weights
-from sp4dlib.lifting.band import extent
+from sp4dlib.lifting import bone_weights
+from sp4dlib.lifting.band import band, extent
+from sp4dlib.lifting.buried import fitted
 from sp4dlib.lifting.heat import bone_heat
-from sp4dlib.lifting.surface import weld
+from sp4dlib.lifting.surface import part_borders, weld
 from sp4dlib.lifting.winding import turned_alike
 from sp4dlib.rigs import Mesh, Skeleton
 
@@ -36,21 +37,32 @@ def test_extent_is_the_root_of_a_convex_area_and_what_is_within_adds_nothing():
     assert extent(weld(nested)) == pytest.approx(extent(weld(sphere)), rel=0.05)
 
 
-def test_the_buried_end_of_a_shell_is_its_labels():
-    along = trimesh.transformations.rotation_matrix(np.pi / 2, [0, 1, 0])
+def test_the_band_fits_on_the_buried_end_of_a_shell():
     arm = trimesh.creation.capsule(2.0, 0.5, count=[24, 24])
-    arm.apply_transform(along)
+    arm = trimesh.Trimesh(*trimesh.remesh.subdivide_to_size(arm.vertices, arm.faces, 0.2))
+    arm.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 1, 0]))
     arm.apply_translation([1 - arm.bounds[:, 0].mean(), 0, 0])          # from x = 0 to 2, its caps beyond
     other = arm.copy()
     other.apply_translation([2.0, 0, 0])
     mesh = joined(Mesh(arm.vertices, arm.faces), Mesh(other.vertices, other.faces))
     labels = (mesh.vertices[:, 0] > 2).astype(int)
-    weights = harmonic_weights(mesh, labels)
-    buried = np.flatnonzero((np.arange(len(labels)) < len(arm.vertices)) & (labels == 1))
-    deepest = buried[mesh.vertices[buried, 0].argmax()]
-    assert weights[deepest, 1] == 1
-    apart = harmonic_weights(Mesh(arm.vertices, arm.faces), labels[:len(arm.vertices)])
-    assert apart[deepest, 1] < 0.97                                     # the same end in sight blends on
+    surface = weld(mesh)
+    welded = surface.gather(labels)
+    borders = part_borders(surface, welded)
+    around = band(surface, welded, borders, np.full(len(borders), 0.4), 1.6)
+    fit = fitted(surface, welded, around, 1.6)
+    first = np.zeros(len(welded), bool)
+    first[surface.index[:len(arm.vertices)]] = True
+    buried = first & (welded == 1)
+    assert around.relative[buried].max() < 1.6
+    assert fit.relative[buried].max() == pytest.approx(1.6)
+    np.testing.assert_allclose((fit.relative * fit.half)[buried], (around.relative * around.half)[buried])
+    np.testing.assert_array_equal(fit.relative[first & (welded == 0)], around.relative[first & (welded == 0)])
+    alone = weld(Mesh(arm.vertices, arm.faces))                         # the same end in sight
+    welded = alone.gather(labels[:len(arm.vertices)])
+    borders = part_borders(alone, welded)
+    around = band(alone, welded, borders, np.full(len(borders), 0.4), 1.6)
+    assert fitted(alone, welded, around, 1.6) is around
 
 
 def test_faces_are_turned_alike_patch_by_patch():

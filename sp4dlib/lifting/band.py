@@ -112,7 +112,9 @@ def band(surface: Surface, labels: np.ndarray, borders: Borders, half: np.ndarra
         segments = borders.segments[rows[cuts[loop]:cuts[loop + 1]]]
         members = np.concatenate([order[starts[p]:starts[p + 1]] for p in borders.pairs[loop]])
         points = surface.vertices[members]
-        near = np.all((points > segments.min((0, 1)) - far) & (points < segments.max((0, 1)) + far), axis=1)
+        near = np.ones(len(points), bool)
+        for axis, (low, high) in enumerate(zip(segments.min((0, 1)) - far, segments.max((0, 1)) + far)):
+            near &= (points[:, axis] > low) & (points[:, axis] < high)
         members = members[near]
         if not len(members):
             continue

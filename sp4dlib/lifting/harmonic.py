@@ -194,7 +194,7 @@ def _submatrix(surface: Surface, free: np.ndarray, operator, rings: int = 1):
     """
     near = free
     for _ in range(rings):
-        faces = surface.faces[near[surface.faces].any(1)]
+        faces = surface.faces[near[surface.faces[:, 0]] | near[surface.faces[:, 1]] | near[surface.faces[:, 2]]]
         near = np.zeros(len(free), bool)
         near[faces] = True
     if not len(faces):
