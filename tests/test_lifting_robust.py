@@ -43,25 +43,26 @@ def test_the_band_fits_on_the_buried_end_of_a_shell():
     arm.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 1, 0]))
     arm.apply_translation([1 - arm.bounds[:, 0].mean(), 0, 0])          # from x = 0 to 2, its caps beyond
     other = arm.copy()
+    other.apply_transform(np.diag([1, 1.2, 1.2, 1]))                    # stouter, so that nothing coincides
     other.apply_translation([2.0, 0, 0])
     mesh = joined(Mesh(arm.vertices, arm.faces), Mesh(other.vertices, other.faces))
     labels = (mesh.vertices[:, 0] > 2).astype(int)
     surface = weld(mesh)
     welded = surface.gather(labels)
     borders = part_borders(surface, welded)
-    around = band(surface, welded, borders, np.full(len(borders), 0.4), 1.6)
+    around = band(surface, welded, borders, np.full(len(borders), 0.5), 1.6)
     fit = fitted(surface, welded, around, 1.6)
     first = np.zeros(len(welded), bool)
     first[surface.index[:len(arm.vertices)]] = True
     buried = first & (welded == 1)
     assert around.relative[buried].max() < 1.6
     assert fit.relative[buried].max() == pytest.approx(1.6)
-    np.testing.assert_allclose((fit.relative * fit.half)[buried], (around.relative * around.half)[buried])
+    np.testing.assert_allclose(fit.relative[buried] * fit.half[buried], around.relative[buried] * around.half[buried])
     np.testing.assert_array_equal(fit.relative[first & (welded == 0)], around.relative[first & (welded == 0)])
     alone = weld(Mesh(arm.vertices, arm.faces))                         # the same end in sight
     welded = alone.gather(labels[:len(arm.vertices)])
     borders = part_borders(alone, welded)
-    around = band(alone, welded, borders, np.full(len(borders), 0.4), 1.6)
+    around = band(alone, welded, borders, np.full(len(borders), 0.5), 1.6)
     assert fitted(alone, welded, around, 1.6) is around
 
 
