@@ -3,17 +3,19 @@
 For each of :data:`benchmarks.rigging_twins.TWINS`, not welded beforehand: weights from labels (``ours``, ``band``,
 ``rigid``), from bones (``ours_bones``, ``blender``), with L1 as a share of that method's on the clean twin, and
 whether :func:`sp4dlib.lifting.auto_rig` makes a valid rig of it. For the degenerate inputs: what each function of the
-library says.
+library says, how long it takes and the memory of the process meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks import rigging_anchors
+from benchmarks.rigging_anchor_child import Clock, peak_megabytes
 from benchmarks.rigging_anchors import Run
 from benchmarks.rigging_creature import bones, creature, creature_weights
 from benchmarks.rigging_creature import skeleton as creature_skeleton
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 def twins(name: str, run: Run) -> dict:
     """Everything about one twin or one degenerate input."""
     if name in DEGENERATE:
-        return {"outcome": degenerate(name)}
+        return degenerate(name)
     chosen = twin(name)
     methods = weights_of(name, run)
     methods["auto_rig"] = outcome(lambda: lifting.auto_rig(chosen.mesh, labels=chosen.weights.argmax(1)))
@@ -88,14 +90,20 @@ def with_tips() -> Skeleton:
                     np.concatenate([tree.bind, bind]))
 
 
-def degenerate(name: str) -> dict[str, str]:
-    """What each function says to an input that is hardly a mesh."""
+def degenerate(name: str) -> dict[str, dict]:
+    """What each function says to an input that is hardly a mesh (``outcome``), and at what ``cost``."""
     mesh, labels = degenerate_mesh(name)
     tasks = {"auto_rig": lambda: lifting.auto_rig(mesh, labels=labels),
              "harmonic_weights": lambda: lifting.harmonic_weights(mesh, labels),
              "extract_skeleton": lambda: lifting.extract_skeleton(mesh, labels),
              "bone_weights": lambda: lifting.bone_weights(mesh, with_tips())}
-    return {task: outcome(make) for task, make in tasks.items()}
+    said, cost = {}, {}
+    for task, make in tasks.items():
+        Path("/proc/self/clear_refs").write_text("5")           # the peak of what follows, not of what was
+        with Clock() as clock:
+            said[task] = outcome(make)
+        cost[task] = {"seconds": clock.wall, "cpu_seconds": clock.cpu, "peak_mb": round(peak_megabytes())}
+    return {"outcome": said, "cost": cost}
 
 
 def degenerate_mesh(name: str) -> tuple[Mesh, np.ndarray]:

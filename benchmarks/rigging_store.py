@@ -13,7 +13,8 @@ Keys of ``results[section]``:
 Beyond ``methods``, a rig's entry holds in ``labels`` and ``bones`` the sizes and ``of_blender``, the library's score
 over Blender's; in ``lifted`` ``views[count]``, the scores of labels; in ``skeleton`` ``perfect``, ``views_12`` and
 ``views_4``, the scores of joints and trees; in ``speed`` ``times[method]`` and ``of_blender``; in ``twins``
-``methods[name].of_clean``, L1 over that of the clean twin, ``auto_rig``, or ``outcome`` of a degenerate input.
+``methods[name].of_clean``, L1 over that of the clean twin, ``auto_rig``, or ``outcome`` and ``cost`` of a degenerate
+input.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from sp4dlib.lifting.heat import bone_weights
 from sp4dlib.lifting.hull import mesh_from_image, paint, visual_hull
 from sp4dlib.lifting.motion import part_drivers, retarget, wiggle
 from sp4dlib.lifting.part_files import load_parts
+from sp4dlib.lifting.refine import Refined, refine_weights
 from sp4dlib.lifting.skeleton import extract_skeleton
 from sp4dlib.lifting.votes import label_report, vertex_labels
 
-__all__ = ["auto_rig", "bone_weights", "dual_quaternion_pose", "dual_quaternion_skin",
-           "extract_skeleton", "harmonic_weights", "label_report",
-           "literal_harmonic_weights", "load_parts",
-           "mesh_from_image", "paint", "part_drivers", "retarget", "vertex_labels", "visual_hull", "wiggle"]
+__all__ = ["Refined", "auto_rig", "bone_weights", "dual_quaternion_pose", "dual_quaternion_skin", "extract_skeleton",
+           "harmonic_weights", "label_report", "literal_harmonic_weights", "load_parts", "mesh_from_image", "paint",
+           "part_drivers", "refine_weights", "retarget", "vertex_labels", "visual_hull", "wiggle"]

@@ -34,12 +34,11 @@ def delaunay_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_mat
     corners = faces.copy()
     lengths = np.linalg.norm(vertices[faces[:, [1, 2, 0]]] - vertices[faces], axis=2)   # of corner k to corner k + 1
     cotangents, areas = _cotangents(lengths)
-    if not (2 * areas > THIN * lengths.max(1)**2).all():
+    if not _sound(areas, lengths):
         return None
-    suspects = np.flatnonzero(twins >= 0)
+    suspects = np.flatnonzero(twins > np.arange(twins.size))
     for _ in range(ROUNDS):
         flat = cotangents.ravel()
-        suspects = np.unique(np.minimum(suspects, twins[suspects]))
         weight = flat[suspects] + flat[twins[suspects]]
         suspects, weight = suspects[weight < -1e-9], weight[weight < -1e-9]
         if not len(suspects):
@@ -49,16 +48,17 @@ def delaunay_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_mat
         chosen = _independent(suspects, twins, weight, len(faces))
         changed = _flip(suspects[chosen], corners, lengths, twins)
         cotangents[changed], areas[changed] = _cotangents(lengths[changed])
-        if not (2 * areas[changed] > THIN * lengths[changed].max(1)**2).all():
+        if not _sound(areas[changed], lengths[changed]):
             return None
         suspects = np.concatenate([suspects[~chosen], (3 * changed[:, None] + np.arange(3)).ravel()])
         suspects = suspects[twins[suspects] >= 0]
+        suspects = np.unique(np.minimum(suspects, twins[suspects]))
     else:
         return None
     rim = twins.reshape(-1, 3) < 0
     cotangents[rim] = np.maximum(cotangents[rim], 0)
-    return _assemble(corners, cotangents, len(vertices)), np.bincount(corners.ravel(), np.repeat(areas / 3, 3),
-                                                                      minlength=len(vertices))
+    mass = np.bincount(corners.ravel(), np.repeat(areas / 3, 3), minlength=len(vertices))
+    return _assemble(corners, cotangents, twins, len(vertices)), mass
 
 
 def _twins(faces: np.ndarray, count: int) -> np.ndarray | None:
@@ -69,7 +69,7 @@ def _twins(faces: np.ndarray, count: int) -> np.ndarray | None:
     start, stop = faces.ravel(), faces[:, [1, 2, 0]].ravel()
     low, high = np.minimum(start, stop), np.maximum(start, stop)
     keys = low.astype(np.int64) * count + high
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     same = keys[order[1:]] == keys[order[:-1]]
     if np.any(same[1:] & same[:-1]):
         return None
@@ -83,12 +83,22 @@ def _twins(faces: np.ndarray, count: int) -> np.ndarray | None:
 
 def _cotangents(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Half cotangents of the angles opposite the sides (G, 3), and areas (G,); Kahan's form of Heron's formula."""
-    c, b, a = np.sort(lengths, axis=1).T
+    # Column by column: numpy reduces rows of three many times slower.
+    first, second, third = lengths.T
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    a, b, c = np.maximum(high, third), np.maximum(low, np.minimum(high, third)), np.minimum(low, third)
     square = (a + (b + c)) * (c - (a - b)) * (c + (a - b)) * (a + (b - c))
     area = np.sqrt(np.maximum(square, 0)) / 4
     squares = lengths**2
-    least = 1e-12 * squares.max(1) + np.finfo(float).tiny          # such triangles are turned away by their areas
-    return (squares.sum(1, keepdims=True) - 2 * squares) / np.maximum(8 * area, least)[:, None], area
+    least = 1e-12 * a**2 + np.finfo(float).tiny                    # such triangles are turned away by their areas
+    total = squares[:, 0] + squares[:, 1] + squares[:, 2]
+    return (total[:, None] - 2 * squares) / np.maximum(8 * area, least)[:, None], area
+
+
+def _sound(areas: np.ndarray, lengths: np.ndarray) -> bool:
+    """Whether no triangle is so thin that its sides' lengths say too little of its angles."""
+    longest = np.maximum(np.maximum(lengths[:, 0], lengths[:, 1]), lengths[:, 2])
+    return bool(np.all(2 * areas > THIN * longest**2))
 
 
 def _independent(edges: np.ndarray, twins: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
@@ -133,13 +143,16 @@ def _flip(edges: np.ndarray, corners: np.ndarray, lengths: np.ndarray, twins: np
     return np.concatenate([f, g])
 
 
-def _assemble(corners: np.ndarray, cotangents: np.ndarray, count: int) -> csc_matrix:
+def _assemble(corners: np.ndarray, cotangents: np.ndarray, twins: np.ndarray, count: int) -> csc_matrix:
     """The matrix of the half-edges' weights (G, 3); flipped edges may be loops, which cancel."""
-    i, j, weight = corners.ravel(), corners[:, [1, 2, 0]].ravel(), cotangents.ravel()
-    upper = coo_matrix((weight, (i, j)), shape=(count, count)).tocsc()
-    upper.setdiag(0)
-    both = (upper + upper.T).tocsc()
-    both.eliminate_zeros()
-    stiffness = -both
-    stiffness.setdiag(np.asarray(both.sum(1)).ravel())
-    return stiffness.tocsc()
+    once = np.flatnonzero(twins < np.arange(twins.size))                # of twins the latter, and the rims
+    weight, other = cotangents.ravel()[once], twins[once]
+    weight = weight + np.where(other >= 0, cotangents.ravel()[other], 0)
+    i, j = corners.ravel()[once], corners[:, [1, 2, 0]].ravel()[once]
+    edge = i != j
+    i, j, weight = i[edge], j[edge], weight[edge]
+    diagonal = np.bincount(i, weight, count) + np.bincount(j, weight, count)
+    own = np.arange(count)
+    entries = np.concatenate([-weight, -weight, diagonal])
+    return coo_matrix((entries, (np.concatenate([i, j, own]), np.concatenate([j, i, own]))),
+                      shape=(count, count)).tocsc()

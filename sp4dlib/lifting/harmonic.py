@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import diags
 
 from sp4dlib.lifting.band import Band, band, band_widths
+from sp4dlib.lifting.buried import fitted
 from sp4dlib.lifting.linear import cotangent_laplacian, factorize, laplacian, lifted, solve
 from sp4dlib.lifting.surface import Borders, Surface, check_labels, part_borders, weld
 
@@ -81,7 +82,10 @@ def blend(surface: Surface, labels: np.ndarray, count: int, width=WIDTH, method:
     half = _half_widths(surface, labels, borders, width, count)
     if width is None and method != "heat":
         half = RAMP * half
-    around = band(surface, labels, borders, half, CORE if method == "heat" else 1.0)
+    reach = CORE if method == "heat" else 1.0
+    around = band(surface, labels, borders, half, reach)
+    if width is None:
+        around = fitted(surface, labels, around, reach)
     owned = np.eye(count)[labels]
     if method == "heat":
         return fade(diffuse(surface, owned, around))
@@ -190,23 +194,27 @@ def _submatrix(surface: Surface, free: np.ndarray, operator, rings: int = 1):
     """
     near = free
     for _ in range(rings):
-        faces = surface.faces[near[surface.faces].any(1)]
+        faces = surface.faces[near[surface.faces[:, 0]] | near[surface.faces[:, 1]] | near[surface.faces[:, 2]]]
         near = np.zeros(len(free), bool)
         near[faces] = True
     if not len(faces):
         return None
-    used, local = np.unique(faces, return_inverse=True)
-    stiffness, mass = operator(surface.vertices[used], local.reshape(-1, 3))
+    used, local = np.flatnonzero(near), np.cumsum(near) - 1
+    stiffness, mass = operator(surface.vertices[used], local[faces])
     return used, np.flatnonzero(free[used]), np.flatnonzero(~free[used]), stiffness.tocsr(), mass
 
 
 def fade(weights: np.ndarray) -> np.ndarray:
     """Let weights below ``FADE`` run out at half of it, and make rows sum to 1 again."""
-    out = np.where(weights < FADE, np.maximum(2 * weights - FADE, 0), weights)
-    total = out.sum(1, keepdims=True)
+    blended = np.flatnonzero(weights.max(1) < 1)            # the other rows stay as they are
+    rows = weights[blended]
+    faded = np.where(rows < FADE, np.maximum(2 * rows - FADE, 0), rows)
+    total = faded.sum(1, keepdims=True)
     lost = np.flatnonzero(total[:, 0] <= 0)                 # a row of many small weights keeps its largest
-    out[lost, weights[lost].argmax(1)] = total[lost] = 1
-    return out / total
+    faded[lost, rows[lost].argmax(1)] = total[lost] = 1
+    out = weights.copy()
+    out[blended] = faded / total
+    return out
 
 
 def limit_influences(weights: np.ndarray, count: int | None) -> np.ndarray:

@@ -87,7 +87,7 @@ def _inside(surface: Surface, step: float) -> tuple[np.ndarray, tuple[int, ...]]
     alive = np.arange(np.prod(shape))
     misses = np.zeros(len(alive), int)
     caster = ray_caster(surface.vertices - low, surface.faces)
-    for direction in _directions(DIRECTIONS):
+    for direction in directions(DIRECTIONS):
         origins = ((np.stack(np.unravel_index(alive, shape), axis=1) + 0.5) * step).astype(np.float32)
         struck = caster.run(origins, np.tile(direction.astype(np.float32), (len(origins), 1)))
         misses += struck < 0
@@ -98,7 +98,7 @@ def _inside(surface: Surface, step: float) -> tuple[np.ndarray, tuple[int, ...]]
     return alive, shape
 
 
-def _directions(count: int) -> np.ndarray:
+def directions(count: int) -> np.ndarray:
     """Unit vectors evenly over the sphere (Fibonacci lattice), neighbours far apart in the order."""
     i = np.arange(count) * 13 % count + 0.5
     z = 1 - 2 * i / count

@@ -180,14 +180,23 @@ def polyscope_works() -> bool:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def polyscope_shot(vertices, faces, labels, size: tuple[int, int] = (640, 420)) -> np.ndarray:
-    """Render a mesh with part colours off screen.
+def polyscope_shot(vertices, faces, labels=None, *, values=None, skeleton: Skeleton | None = None,
+                   azimuth: float = 40, elevation: float = 15, size: tuple[int, int] = (640, 420)) -> np.ndarray:
+    """Render a mesh off screen by Polyscope: part colours or weights, and a skeleton inside.
+
+    Ask :func:`polyscope_works` first: where there is no EGL, Polyscope ends the process.
 
     Parameters
     ----------
     vertices : array_like, shape (N, 3)
     faces : array_like of int, shape (F, 3)
-    labels : array_like of int, shape (N,)
+    labels : array_like of int, shape (N,), optional
+    values : array_like, shape (N,), optional
+        In [0, 1], such as one column of skinning weights; instead of labels.
+    skeleton : Skeleton, optional
+        Drawn as tubes within the mesh, which lets light through.
+    azimuth, elevation : float
+        Of the camera, in degrees; 0, 0 looks from +z.
     size : (int, int)
         Width and height in pixels.
 
@@ -203,11 +212,25 @@ def polyscope_shot(vertices, faces, labels, size: tuple[int, int] = (640, 420)) 
         ps.init("openGL3_egl")
         ps.set_ground_plane_mode("shadow_only")
     ps.set_window_size(*size)
+    ps.set_transparency_mode("none" if skeleton is None else "pretty")
     ps.remove_all_structures()
-    mesh = ps.register_surface_mesh("mesh", np.asarray(vertices), np.asarray(faces))
-    labels = np.asarray(labels)
-    mesh.add_color_quantity("part", id_colors(int(labels.max()) + 1)[labels] / 255, defined_on="vertices", enabled=True)
-    ps.reset_camera_to_home_view()
+    vertices = np.asarray(vertices, np.float64)
+    mesh = ps.register_surface_mesh("mesh", vertices, np.asarray(faces), smooth_shade=True,
+                                    transparency=1.0 if skeleton is None else 0.4)
+    if labels is not None:
+        labels = np.asarray(labels)
+        mesh.add_color_quantity("part", id_colors(int(labels.max()) + 1)[labels] / 255, defined_on="vertices",
+                                enabled=True)
+    elif values is not None:
+        mesh.add_scalar_quantity("weight", np.asarray(values), defined_on="vertices", enabled=True, cmap="viridis",
+                                 vminmax=(0, 1))
+    if skeleton is not None:
+        bones = np.array([(parent, j) for j, parent in enumerate(skeleton.parents) if parent >= 0]).reshape(-1, 2)
+        ps.register_curve_network("skeleton", skeleton.joints, bones, color=(0.1, 0.1, 0.1), radius=0.004)
+    low, high = vertices.min(0), vertices.max(0)
+    turn, lift = np.radians([azimuth, elevation])
+    away = np.array([np.cos(lift) * np.sin(turn), np.sin(lift), np.cos(lift) * np.cos(turn)])
+    ps.look_at(tuple((low + high) / 2 + 1.15 * np.linalg.norm(high - low) * away), tuple((low + high) / 2))
     image = ps.screenshot_to_buffer(transparent_bg=False)[..., :3].copy()       # the buffer is reused by the next shot
     ps.remove_all_structures()
     return image

@@ -1,0 +1,39 @@
+"""Faces turned alike, so that a shell has one outside."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+from sp4dlib.lifting.surface import Surface
+
+
+def turned_alike(surface: Surface) -> np.ndarray:
+    """The faces (G, 3), those turned that run against their neighbours.
+
+    Neighbours share an edge that no third face has. Which way a shell as a whole is turned is left open: each patch
+    keeps the way of its first face.
+    """
+    faces = surface.faces
+    count = np.bincount(surface.face_edges.ravel(), minlength=len(surface.edges))
+    order = np.argsort(surface.face_edges.ravel(), kind="stable")
+    first = np.cumsum(count)[count == 2] - 2
+    pairs = order[first[:, None] + [0, 1]]                              # half-edges of one edge: 3 face + corner
+    start = faces[:, [1, 2, 0]].ravel()[pairs]
+    against = start[:, 0] == start[:, 1]                                # both run the same way: one face is turned
+    if not against.any():
+        return faces
+    root = len(faces)                                                   # hangs above the first face of every patch
+    left, right = (pairs // 3).T
+    graph = coo_matrix((np.where(against, 2, 1), (left, right)), shape=(root, root)).tocsr()
+    top = np.unique(connected_components(graph, directed=False)[1], return_index=True)[1]
+    entries = np.concatenate([np.where(against, 2, 1), np.ones(len(top), int)])
+    ends = np.concatenate([left, top]), np.concatenate([right, np.full(len(top), root)])
+    graph = coo_matrix((entries, ends), shape=(root + 1, root + 1)).tocsr()
+    reached, above = breadth_first_order(graph + graph.T, root, directed=False)
+    turns = np.asarray((graph + graph.T)[above[reached[1:]], reached[1:]]).ravel() == 2
+    turned = np.zeros(root + 1, bool)
+    for face, turn in zip(reached[1:], turns):                          # parents come before their children
+        turned[face] = turned[above[face]] ^ turn
+    return np.where(turned[:-1, None], faces[:, ::-1], faces)
