@@ -36,7 +36,8 @@ count = 1
 families = ["quadruped"]
 splits = { quadruped = "train" }
 [vae]
-channels = [8, 8]
+width = 8
+blocks = 1
 latent_channels = 4
 steps = 2
 [stages.rgb]
