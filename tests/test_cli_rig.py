@@ -147,8 +147,8 @@ def test_a_picture(model, tmp_path):
     picture = tmp_path / "photo.png"
     drawn = np.pad(np.full((20, 12, 3), 90, np.uint8), [(6, 6), (10, 10), (0, 0)], constant_values=255)
     Image.fromarray(drawn).save(picture)
-    status = run(picture, "--model", tmp_path / "grey", "-o", tmp_path / "photo.glb", "--tolerance", 1, "--resolution", 32,
-                 "--num-parts", 2, "--quiet")
+    status = run(picture, "--model", tmp_path / "grey", "-o", tmp_path / "photo.glb", "--tolerance", 1,
+                 "--resolution", 32, "--num-parts", 2, "--quiet")
     assert status == 0 and len(rigs.load(tmp_path / "photo.glb").faces)
 
 
