@@ -24,7 +24,7 @@ WHITE = 20          # levels from white up to which HDBSCAN is not shown a pixel
 SAMPLES = 8000      # pixels that HDBSCAN is shown
 CALM = 2            # edges from the nearest doubt beyond which votes stand as they are
 GAP = 0.05          # patches of one id that keep farther apart than this share of the longest side are two parts
-SPECK = 0.05        # a patch below this share of its part's largest patch is noise
+SPECK = 0.01        # a patch below this share of its part's largest patch is noise: found on training rigs
 
 
 @dataclass(frozen=True)
