@@ -34,7 +34,7 @@ examples:
   sp4d generate walk.mp4 -o out/walk --model my_model --background rembg --solver multistep --steps 25
   sp4d generate turn/ -o out/turn --model my_model --azimuths 0 90 --known 1=side_view/ --hold-input
   sp4d generate walk.mp4 -o out/walk --model stabilityai/sp4d --device cuda --offload"""
-MODELS = ("a folder that SP4DPipeline.save_pretrained wrote (train one as in the chapter 04_training), its repository "
+MODELS = ("a folder that SP4DPipeline.save_pretrained wrote (`sp4d train mini` makes one), its repository "
           "on the Hugging Face hub, or released weights: sp4d, sv4d2, sv4d2_8views, or a file of theirs")
 
 

@@ -180,7 +180,7 @@ def test_without_a_model_it_says_how_to_get_one(model, picture, tmp_path, monkey
     assert cli.main(run) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and str(tmp_path / "mini") in said
-    assert all(mend in said for mend in ("pip install -e .", "SP4D_MODEL", "04_training", "--model"))
+    assert all(mend in said for mend in ("pip install -e .", "SP4D_MODEL", "sp4d train mini", "--model"))
     monkeypatch.setenv("SP4D_MODEL", str(tmp_path / "elsewhere"))
     assert cli.main(run) == 1 and f"SP4D_MODEL names {tmp_path / 'elsewhere'}" in capsys.readouterr().err
     monkeypatch.setenv("SP4D_MODEL", model)

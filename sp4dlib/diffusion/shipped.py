@@ -32,5 +32,5 @@ def default_model() -> Path:
                                 "SP4DPipeline.save_pretrained wrote, or unset it")
     raise FileNotFoundError(
         f"there is no model in {folder}: weights come with the repository, an installed package does not bring them. "
-        f"Clone it and install it with `pip install -e .`, or set {VARIABLE} to the folder of a model (train one as in "
-        "the chapter 04_training), or name a model (in commands, --model)")
+        f"Clone it and install it with `pip install -e .`, or set {VARIABLE} to the folder of a model (`sp4d train "
+        "mini` makes one), or name a model (in commands, --model)")
