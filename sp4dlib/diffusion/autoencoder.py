@@ -6,6 +6,7 @@ The network is `sp4dlib.model.PatchVAE`; `load_vae` also takes diffusers' ``Auto
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -159,11 +160,16 @@ def some_pictures(views: Views, count: int, generator: torch.Generator) -> Views
 
 @torch.no_grad()
 def normalize_latents(vae: PatchVAE, views: Views, chunk: int = 64) -> None:
-    """Give the latents of ``views`` unit root mean square in every channel, and the white background the latent 0.
+    """Give the latents of ``views`` unit root mean square, and the white background the latent 0.
 
-    Both are affine maps of channels, which the autoencoder can hold by itself: scale s and shift m go into its
-    convolutions on both sides of the latents, ``z' = s (z - m)``, so pictures come back as before and its
-    ``scaling_factor`` is 1. Why the background is to be 0: see `sp4dlib.diffusion.data.to_model`.
+    Both are affine maps, which the autoencoder can hold by itself: scale s and shift m go into its convolutions on
+    both sides of the latents, ``z' = s (z - m)``, so pictures come back as before and its ``scaling_factor`` is 1. Why
+    the background is to be 0: see `sp4dlib.diffusion.data.to_model`.
+
+    All channels have one scale, like the one number of Stable Diffusion's autoencoder. The channels of a patch code
+    differ a hundredfold in size: its mean colour first, single pixels last. White noise on such latents is white noise
+    on pixels, and their mean squared error is that of pictures; channels made equal would spend training on edges, and
+    hide the colour of a part as soon as its outline.
 
     Parameters
     ----------
@@ -178,18 +184,18 @@ def normalize_latents(vae: PatchVAE, views: Views, chunk: int = 64) -> None:
     white = vae.encode(torch.ones(1, 3, size, size, device=vae.device)).latent_dist.mode()[0]           # (C, h, w)
     shift = white[:, white.shape[1] // 2, white.shape[2] // 2]
     pixels = torch.stack([views.rgb, views.part]).movedim(-1, -3).flatten(0, 3)
-    square = torch.zeros_like(shift, dtype=torch.float64)
+    square = 0.0
     for part in pixels.split(chunk):
         latents = vae.encode(part.to(vae.device).float() / 127.5 - 1).latent_dist.mode()
-        square += (latents - shift[:, None, None]).double().square().mean((2, 3)).sum(0)
-    scale = (square / len(pixels)).sqrt().clamp(min=1e-6).reciprocal().float()
+        square += (latents - shift[:, None, None]).double().square().mean((1, 2, 3)).sum().item()
+    scale = max(square / len(pixels), 1e-12) ** -0.5
     count = len(shift)
     inner, outer = vae.quant_conv, vae.post_quant_conv
-    inner.weight[:count] *= scale[:, None, None, None]
+    inner.weight[:count] *= scale
     inner.bias[:count] = scale * (inner.bias[:count] - shift)
-    inner.bias[count:] += 2 * scale.log()                                           # of the variance's logarithm
+    inner.bias[count:] += 2 * math.log(scale)                                       # of the variance's logarithm
     outer.bias += outer.weight[:, :, 0, 0] @ shift
-    outer.weight /= scale[:, None, None]
+    outer.weight /= scale
     vae.register_to_config(scaling_factor=1.0)
 
 

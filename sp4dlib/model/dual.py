@@ -79,7 +79,7 @@ class DualUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["MultiViewTransformer"]
+    _repeated_blocks = ["MultiViewTransformer", "SpatioTemporalResBlock"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -181,6 +181,7 @@ class DualUNet(ModelMixin, ConfigMixin):
     def _features(self, rgb: torch.Tensor, part: torch.Tensor,
                   condition: Conditioning) -> tuple[torch.Tensor, torch.Tensor]:
         """Both (images, C, H, W), through encoder, middle and decoder."""
+        rgb, part = (x.contiguous(memory_format=torch.channels_last) for x in (rgb, part))
         skips = []
         for i, (a, b) in enumerate(zip(self.rgb.down_steps(), self.part.down_steps())):
             rgb, part = self.rgb.step(a, rgb, condition), self.part.step(b, part, condition)

@@ -61,7 +61,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["MultiViewTransformer"]
+    _repeated_blocks = ["MultiViewTransformer", "SpatioTemporalResBlock"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -243,6 +243,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
 
     def features(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """From the input images (B * T * V, C, H, W) to the decoder's features (B * T * V, model_channels, H, W)."""
+        x = x.contiguous(memory_format=torch.channels_last)      # tokens and images are then views of one another
         skips = []
         for modules in self.down_steps():
             x = self.step(modules, x, condition)
