@@ -23,7 +23,9 @@ def for_matrix_units(x: torch.Tensor) -> torch.Tensor:
     The matrix units of CPUs and GPUs want channels last, and tokens are then views of images. In 32 bits the same order
     makes a CPU slower.
     """
-    short = x.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled(x.device.type)
+    kind = x.device.type
+    short = x.dtype in (torch.bfloat16, torch.float16)
+    short |= torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)      # not on the meta device
     return x.contiguous(memory_format=torch.channels_last) if short else x
 
 
