@@ -15,9 +15,10 @@ from sp4dlib.rigs.rig import Skeleton
 
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
 STRENGTH = 5.0      # how closely weights follow the nearest bone; Pinocchio's have 1
-TURNED = 1.4        # a bone that the skin faces squarely away from counts as farther by this share
+TURNED = 3.0        # times that a bone counts as farther, at most, because the skin faces it
 DOUBT = 0.2         # heat of a vertex whose nearest bone lies behind other skin
-CLOTH = 0.1         # share of the way from bone to vertex, at its end, within which other skin hides nothing
+CLOTH = 0.1         # share of the way from vertex to bone, at its start, within which other skin hides nothing
+THROUGH = 64        # walls that a way is followed through
 TIED = 1e-4         # bones whose distances differ by less than this share are equally near
 BAND = 0.15         # share of the weights that the labels' band gives; heat gives the others
 
@@ -69,10 +70,14 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     distance d to that bone. L is the tufted Laplacian. Where the nearest point is a joint, several bones are equally
     near, the joint's own, its siblings' and its parent's: they share p, and each adds its heat.
 
-    A bone that the skin faces, as the trunk faces an arm beside it, counts as farther. Pinocchio and Blender give heat
-    only to vertices that see their bone, so that loose cloth, or a fin whose bones run outside of it, gets none and
-    takes any weights that reach it. Here a vertex whose nearest bone is hidden follows it as well, at a fifth of the
-    heat: it gives way to neighbours that are sure.
+    A bone that the skin faces, as the trunk faces an arm beside it, counts as farther: by ``2 / (1 + c)``, c being the
+    cosine between the normal and the way from the bone, as in Blender. There a bone that the skin faces squarely is out
+    of the question; here it is three times as far at most, because the inner side of a sleeve faces all its bones.
+
+    Pinocchio and Blender give heat only to vertices that see their bone, so that loose cloth, or a fin whose bones run
+    outside of it, gets none and takes any weights that reach it. Here a vertex whose nearest bone is hidden follows it
+    as well, at a fifth of the heat: it gives way to neighbours that are sure. What hides is skin through which the way
+    to the bone *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
 
     Raises
     ------
@@ -84,10 +89,11 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     owners, starts, stops = bones(skeleton)
     distance, foot = _bone_distance(surface.vertices, starts, stops)
     distance = np.maximum(distance, 1e-4 * surface.size)
-    apparent = distance * (1 + TURNED * (1 - _facing(surface, foot, distance.argmin(1))) / 2)
+    faces = _outward(surface, foot, distance.argmin(1))
+    apparent = distance * np.minimum(2 / np.maximum(1 + _facing(surface, faces, foot), 1e-9), TURNED)
     rows, nearest = np.arange(len(distance)), apparent.argmin(1)
     least = apparent[rows, nearest]
-    sure = _visible(surface, foot[rows, nearest], distance[rows, nearest])
+    sure = _visible(surface, faces, foot[rows, nearest])
     held, columns = np.unique(owners, return_inverse=True)
     share = np.stack([(apparent[:, columns == joint] <= (1 + TIED) * least[:, None]).sum(1)
                       for joint in range(len(held))], axis=1)
@@ -124,30 +130,66 @@ def _bone_distance(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) ->
     return np.linalg.norm(points[:, None] - foot, axis=-1), foot
 
 
-def _facing(surface: Surface, foot: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """Cosine between each vertex' normal and the way from each bone to it, (M, S).
+def _outward(surface: Surface, foot: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """The faces (G, 3), turned so that their normals point away from the nearest of each vertex' bones.
 
-    Faces that run against their neighbours are turned, and so are the normals of a shell that mostly point towards the
+    Faces that run against their neighbours are turned, and all faces of a shell whose normals mostly point towards the
     nearest bones: the shell is inside out.
     """
     faces = turned_alike(surface)
+    way = surface.vertices - foot[np.arange(len(foot)), nearest]
+    cosine = np.sum(_unit(way) * _normals(surface, faces, face_areas=True), axis=1)
+    inward = np.bincount(surface.shells, surface.areas * cosine) < 0
+    return np.where(inward[surface.shells[faces[:, 0]]][:, None], faces[:, ::-1], faces)
+
+
+def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray:
+    """Cosine between each vertex' normal and the way from each bone to it, (M, S)."""
+    normals = _normals(surface, faces, face_areas=False)
+    return np.einsum("msk,mk->ms", _unit(surface.vertices[:, None] - foot), normals)
+
+
+def _normals(surface: Surface, faces: np.ndarray, face_areas: bool) -> np.ndarray:
+    """Normal of each vertex (M, 3): the mean over its faces, weighted by their areas or all alike.
+
+    All alike, one large face beside a joint does not turn the normals of the whole ring there.
+    """
     a, b, c = np.moveaxis(surface.vertices[faces], 1, 0)
-    cross = np.repeat(np.cross(b - a, c - a), 3, axis=0)
-    normal = np.stack([np.bincount(faces.ravel(), cross[:, k], minlength=len(surface.vertices))
-                       for k in range(3)], axis=1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), np.finfo(float).tiny)
-    way = surface.vertices[:, None] - foot
-    way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), np.finfo(float).tiny)
-    cosine = np.einsum("msk,mk->ms", way, normal)
-    outward = np.bincount(surface.shells, surface.areas * cosine[np.arange(len(cosine)), nearest])
-    return cosine * np.where(outward < 0, -1, 1)[surface.shells][:, None]
+    cross = np.cross(b - a, c - a)
+    cross = np.repeat(cross if face_areas else _unit(cross), 3, axis=0)
+    return _unit(np.stack([np.bincount(faces.ravel(), cross[:, k], minlength=len(surface.vertices))
+                           for k in range(3)], axis=1))
 
 
-def _visible(surface: Surface, foot: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Whether the straight way from a bone's point (M, 3) to each vertex is free, but for its end; bool (M,)."""
+def _visible(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray:
+    """Whether the straight way from each vertex to its bone's point (M, 3) enters no skin, but at its start; bool (M,).
+
+    Skin through which it leaves does not count: what it leaves was entered at the vertex itself, or holds the vertex,
+    as a head does the inner half of an eye. ``faces`` (G, 3) are turned outward.
+    """
     center, scale = surface.vertices.mean(0), 1 / surface.size          # Embree computes in float32
-    caster = ray_caster((surface.vertices - center) * scale, surface.faces)
-    directions = (surface.vertices - foot) / np.maximum(distance, np.finfo(float).tiny)[:, None]
-    origins = (foot - center) * scale
-    hit = caster.run(origins.astype(np.float32), directions.astype(np.float32), output=True)
-    return hit["tfar"] >= (1 - CLOTH) * distance * scale
+    points, targets = (surface.vertices - center) * scale, (foot - center) * scale
+    a, b, c = np.moveaxis(points[faces], 1, 0)
+    normals = _unit(np.cross(b - a, c - a))
+    caster = ray_caster(points, surface.faces)
+    length = np.linalg.norm(targets - points, axis=1)
+    ways, done = _unit(targets - points), CLOTH * length
+    seen, going = np.ones(len(points), bool), np.flatnonzero(length > 0)
+    for _ in range(THROUGH):
+        if not len(going):
+            break
+        starts = points[going] + done[going, None] * ways[going]
+        hit = caster.run(starts.astype(np.float32), ways[going].astype(np.float32), output=True)
+        reached, face = done[going] + hit["tfar"], hit["primID"]
+        met = (face >= 0) & (reached < (1 - 1e-4) * length[going])
+        going, reached, face = going[met], reached[met], face[met]
+        enters = np.sum(normals[face] * ways[going], axis=1) < -1e-5
+        seen[going[enters]] = False
+        going, reached = going[~enters], reached[~enters]
+        done[going] = reached + 1e-5                                    # beyond the wall, whatever float32 makes of it
+    return seen
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) at length 1; those of no length stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(float).tiny)
