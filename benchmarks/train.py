@@ -8,8 +8,9 @@ median step counts. Both start with the clips at hand: drawing or reading them, 
 * ``paper``, on a GPU alone: the released sizes in bfloat16, with gradient checkpointing.
 
 The share counts the operations of the network (`sp4dlib.model.cost`), the way back as two ways forth and what is
-computed twice not at all, and sets them against the best matrix product that was measured in the same run. On a CPU
-one thread computes in float32, and seconds are processor time, which other work on the machine disturbs least.
+computed twice not at all, and sets them against the best matrix product of the same precision that was measured in the
+same run. On a CPU one thread computes, in the precision of the recipe, and seconds are processor time, which other work
+on the machine disturbs least.
 
     python -m benchmarks.train [--sizes nano mini wide] [--steps 6] [--turns 3]
     python -m benchmarks.train --device cuda
@@ -93,7 +94,8 @@ def task(size: str, device: str) -> Task:
     if size == "wide":
         sizes = {name: value for name, value in recipe.model.sizes.items() if name != "widths"}
         recipe = replace(recipe, model=replace(recipe.model, sizes=sizes | WIDE))
-    return plain(recipe, "bf16" if torch.device(device).type == "cuda" else "no")
+    own = recipe.stages["dual"].precision
+    return plain(recipe, "bf16" if torch.device(device).type == "cuda" else own)
 
 
 def plain(recipe: Recipe, precision: str = "no") -> Task:
@@ -133,7 +135,7 @@ def measure(job: Task, device: str, steps: int, turns: int) -> dict:
     seconds: dict[str, list[float]] = {"trainer": [], "plain": []}
     rates = []
     for _ in range(turns):
-        rates.append(matrix_rate(device))
+        rates.append(matrix_rate(device, precision=job.config.precision))
         for name, loop in (("trainer", trainer), ("plain", plain_loop)):
             taken, _ = loop(network(job.recipe, device), job, device, steps)
             seconds[name] += taken[1:]
@@ -212,12 +214,12 @@ class Clock:
         self.last = now
 
 
-def matrix_rate(device: str, sides: Sequence[int] = (1024, 2048), repeats: int = 4) -> float:
-    """Best measured rate of a matrix product, operations a second: float32 on a CPU, bfloat16 on a GPU."""
+def matrix_rate(device: str, sides: Sequence[int] = (1024, 2048), repeats: int = 4, precision: str = "no") -> float:
+    """Best measured rate of a matrix product, operations a second, in bfloat16 or float32 (``precision`` "no")."""
     cuda = torch.device(device).type == "cuda"
     best = 0.0
     for side in (4096, 8192) if cuda else sides:
-        a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16 if cuda else torch.float32)
+        a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         clock = Clock(device)
         for _ in range(repeats + 1):
             a @ b

@@ -51,7 +51,7 @@ def test_both_loops_compute_the_same(job):
 
 
 def test_numbers_belong_together(job, monkeypatch):
-    monkeypatch.setattr(benchmark, "matrix_rate", lambda device: 1e9)
+    monkeypatch.setattr(benchmark, "matrix_rate", lambda device, precision: 1e9)
     found = benchmark.measure(job, "cpu", 3, 2)
     assert found["operations_per_sample"] == 3 * budget(job.recipe)["dual"].sample_flops
     for name in ("trainer", "plain"):
@@ -63,10 +63,10 @@ def test_numbers_belong_together(job, monkeypatch):
 
 
 def test_a_matrix_product_has_a_rate():
-    assert benchmark.matrix_rate("cpu", (64,), 2) > 1e6
+    assert all(benchmark.matrix_rate("cpu", (64,), 2, precision) > 1e6 for precision in ("no", "bf16"))
 
 
 @pytest.mark.parametrize("size", ["nano", "wide"])
 def test_sizes_are_there(size):
     job = benchmark.task(size, "cpu")
-    assert job.config.precision == "no" and budget(job.recipe)["dual"].sample_flops > 0
+    assert job.config.precision == {"nano": "no", "wide": "bf16"}[size] and budget(job.recipe)["dual"].sample_flops > 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 PRECISIONS = ("no", "bf16", "fp16")
 # On resuming, at a constant rate: these do not alter what the steps so far have done.
 FREE_TO_CHANGE = {"steps", "log_every", "evaluate_every", "checkpoint_every", "sample_every", "workers",
-                  "gradient_checkpointing", "accumulate", "compile"}
+                  "gradient_checkpointing", "accumulate"}
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,6 @@ class TrainConfig:
         Mixed precision of `accelerate`.
     gradient_checkpointing : bool
         Compute activations again on the way back: less memory, about a third more time.
-    compile : bool
-        Compile residual and attention blocks with `torch.compile`: a few minutes before the first step of a machine,
-        kept in its cache, and faster steps. Held-out losses and samples are computed without.
     accumulate : int
         Pieces in which each device takes its share of a batch, one after the other.
     workers : int
@@ -76,7 +73,6 @@ class TrainConfig:
     shrink: int = 1
     precision: str = "no"
     gradient_checkpointing: bool = False
-    compile: bool = False
     accumulate: int = 1
     workers: int = 0
     seed: int = 0

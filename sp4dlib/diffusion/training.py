@@ -181,8 +181,6 @@ class _Run:
         self.share = share // config.accumulate
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
-        if config.compile:
-            compile_blocks(model)
         self.model = model
         self.objective = Objective(model, config.contrastive_weight, config.temperature, config.seed)
         trained = [p for p in self.objective.parameters() if p.requires_grad]
@@ -248,7 +246,7 @@ class _Run:
         names = self.pending[0] if self.pending else ()
         record = {"step": self.step} | {name: sum(p[name] for p in self.pending) / len(self.pending) for name in names}
         if evaluate:
-            with self.mean.in_place(), as_written():
+            with self.mean.in_place():
                 record["heldout"] = heldout_loss(self.model, heldout)
         self.pending.clear()
         self.history.append(record)
@@ -256,7 +254,7 @@ class _Run:
 
     def show(self, sampler: Callable[[int, nn.Module], None]) -> None:
         """Let the first device make samples with the running mean of the weights."""
-        with self.mean.in_place(), as_written():
+        with self.mean.in_place():
             if self.accelerator.is_main_process:
                 sampler(self.step, self.model.eval())
             self.accelerator.wait_for_everyone()
@@ -307,17 +305,6 @@ class _Run:
         """A copy of the network with the running mean of the weights."""
         with self.mean.in_place():
             return copy.deepcopy(self.model).requires_grad_(False).eval()
-
-
-def compile_blocks(model: nn.Module) -> None:
-    """Compile the repeated blocks, each for the few shapes that it meets in training."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    model.compile_repeated_blocks(dynamic=False)
-
-
-def as_written():
-    """For a while, what was compiled runs as it is written: other batch sizes would be compiled anew."""
-    return torch.compiler.set_stance("force_eager")
 
 
 def make_accelerator(precision: str, device: torch.device):

@@ -17,6 +17,18 @@ from sp4dlib.model.conditioning import Conditioning
 EPS = 1e-5      # the official group normalisation; diffusers' video UNet has 1e-6 in most of its residual blocks
 
 
+def for_matrix_units(x: torch.Tensor) -> torch.Tensor:
+    """Images (N, C, h, w) with channels last in memory where 16-bit numbers are multiplied; else as they are.
+
+    The matrix units of CPUs and GPUs want channels last, and tokens are then views of images. In 32 bits the same order
+    makes a CPU slower.
+    """
+    kind = x.device.type
+    short = x.dtype in (torch.bfloat16, torch.float16)
+    short |= torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)      # not on the meta device
+    return x.contiguous(memory_format=torch.channels_last) if short else x
+
+
 class TemporalConv(nn.Conv3d):
     """A 3×1×1 convolution, run as the 3×1 convolution of (images, pixels) that it is: CPUs take half the time."""
 

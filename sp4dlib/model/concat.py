@@ -28,7 +28,7 @@ class ConcatUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["MultiViewTransformer", "SpatioTemporalResBlock"]
+    _repeated_blocks = ["MultiViewTransformer"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from sp4dlib.model import convert
 from sp4dlib.model.attention import set_chunk_size
+from sp4dlib.model.blocks import for_matrix_units
 from sp4dlib.model.conditioning import Conditioning
 from sp4dlib.model.unet import MultiViewUNet
 
@@ -79,7 +80,7 @@ class DualUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["MultiViewTransformer", "SpatioTemporalResBlock"]
+    _repeated_blocks = ["MultiViewTransformer"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -181,7 +182,7 @@ class DualUNet(ModelMixin, ConfigMixin):
     def _features(self, rgb: torch.Tensor, part: torch.Tensor,
                   condition: Conditioning) -> tuple[torch.Tensor, torch.Tensor]:
         """Both (images, C, H, W), through encoder, middle and decoder."""
-        rgb, part = (x.contiguous(memory_format=torch.channels_last) for x in (rgb, part))
+        rgb, part = for_matrix_units(rgb), for_matrix_units(part)
         skips = []
         for i, (a, b) in enumerate(zip(self.rgb.down_steps(), self.part.down_steps())):
             rgb, part = self.rgb.step(a, rgb, condition), self.part.step(b, part, condition)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from sp4dlib.model import convert
 from sp4dlib.model.attention import MODES, MultiViewTransformer, set_chunk_size
-from sp4dlib.model.blocks import EPS, Level, Middle, SpatioTemporalResBlock
+from sp4dlib.model.blocks import EPS, Level, Middle, SpatioTemporalResBlock, for_matrix_units
 from sp4dlib.model.conditioning import Conditioning, build_conditioning, condition_vector, sinusoid
 
 
@@ -61,7 +61,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["MultiViewTransformer", "SpatioTemporalResBlock"]
+    _repeated_blocks = ["MultiViewTransformer"]
 
     @register_to_config
     def __init__(self, in_channels: int = 8, out_channels: int = 4, model_channels: int = 320,
@@ -243,7 +243,7 @@ class MultiViewUNet(ModelMixin, ConfigMixin):
 
     def features(self, x: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """From the input images (B * T * V, C, H, W) to the decoder's features (B * T * V, model_channels, H, W)."""
-        x = x.contiguous(memory_format=torch.channels_last)      # tokens and images are then views of one another
+        x = for_matrix_units(x)
         skips = []
         for modules in self.down_steps():
             x = self.step(modules, x, condition)
