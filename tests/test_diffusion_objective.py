@@ -134,3 +134,11 @@ def test_kinds_of_knowledge_have_their_shares():
     assert everything == pytest.approx(0.4 + 0.2 / 16, abs=0.04) and frame == pytest.approx(0.2, abs=0.04)
     assert all((rgb[0].all() and part[0].all() and not part[1:].any()) for rgb, part in masks if part.any())
     assert not any(rgb.any() for rgb, _ in (draw_known((3, 4), draws, 0.0) for _ in range(50)))
+
+
+def test_a_single_frame_is_never_all_there_is_to_know():
+    """Frame 0 in both branches would leave nothing to learn."""
+    draws = torch.Generator().manual_seed(0)
+    masks = [draw_known((1, 4), draws, 0.8) for _ in range(1000)]
+    assert not any(part.any() for _, part in masks)
+    assert sum(bool(rgb.all()) for rgb, _ in masks) / 1000 == pytest.approx(0.6 + 0.2 / 16, abs=0.05)

@@ -164,6 +164,31 @@ def test_small_pictures_come_first(recipe, whole, tmp_path):
         replace(recipe, stages=recipe.stages | {"coarse": replace(coarse, shrink=3)})
 
 
+def test_single_frames_come_first(recipe, whole, tmp_path, monkeypatch):
+    """A stage may see fewer frames of a window than the recipe has; it costs so much less."""
+    outcome, out = whole
+    coarse = replace(recipe.stages["dual"], steps=1, frames=1, sample_every=0)
+    chosen = replace(recipe, stages=recipe.stages | {"coarse": coarse})
+    shutil.copytree(out, tmp_path / "run", ignore=shutil.ignore_patterns("data", "dual", "model", "samples"))
+    drawn = {}
+
+    def train(network, windows, config, folder, **told):
+        drawn[folder.name] = windows.draw(torch.Generator().manual_seed(0)).rgb.shape[:2]
+        return run_train(network, windows, config, folder, **told)
+
+    run_train = run_recipe.train
+    monkeypatch.setattr(run_recipe, "train", train)
+    made = follow(chosen, tmp_path / "run", data=out / "data", resume=True, device="cpu", progress=False)
+    frames, views = recipe.data.frames, recipe.data.views
+    assert made.finished and drawn == {"rgb": (frames, views), "coarse": (1, views), "dual": (frames, views)}
+    cost = budget(chosen)
+    assert cost["coarse"].sample_flops * frames == pytest.approx(cost["dual"].sample_flops, rel=0.1)
+    with pytest.raises(ValueError, match=r"\[stages.coarse\] windows of 99 frames"):
+        replace(recipe, stages=recipe.stages | {"coarse": replace(coarse, frames=99)})
+    with pytest.raises(ValueError, match="frames not negative"):
+        replace(coarse, frames=-1)
+
+
 def test_a_folder_belongs_to_one_recipe(recipe, whole, tmp_path):
     _, out = whole
     with pytest.raises(ValueError, match="not empty"):

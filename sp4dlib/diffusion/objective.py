@@ -80,14 +80,15 @@ def draw_known(shape: tuple[int, int], generator: torch.Generator, share: float)
 
     With probability ``share`` something is: half of the time the colours of all views, which is the setting in which a
     network segments what a user has; a quarter of the time those of a random subset of views; a quarter of the time
-    frame 0 in both branches, which is what a window of a long video knows of the one before.
+    frame 0 in both branches, which is what a window of a long video knows of the one before. Where there is one frame
+    that would be all, and the colours of all views are known instead.
     """
     frames, views = shape
     rgb, part = torch.zeros(2, frames, views, dtype=torch.bool)
     kind, chance = torch.rand(2, generator=generator).tolist()
     if chance >= share:
         return rgb, part
-    if kind < 0.5:
+    if kind < 0.5 or (kind >= 0.75 and frames == 1):
         rgb[:] = True
     elif kind < 0.75:
         rgb[:] = torch.rand(views, generator=generator) < 0.5

@@ -125,7 +125,7 @@ class Recipe:
     data : DataConfig
     stages : dict {"rgb", "coarse", "dual"} to TrainConfig
         ``rgb`` trains the colour branch alone; ``dual`` trains both, from its weights; ``coarse`` comes between and
-        does the same on smaller pictures (``shrink``). The first two may be left out.
+        does the same on smaller pictures (``shrink``) or fewer frames. The first two may be left out.
     vae : VAEConfig, optional
         Without one, diffusion works on folded pixels.
     sampling : SamplingConfig
@@ -153,6 +153,9 @@ class Recipe:
             if self.size % (stage.shrink * self.factor):
                 raise ValueError(f"[stages.{name}] pictures of {self.size} pixels cannot be made {stage.shrink} times "
                                  f"smaller and then coded in patches of {self.factor}; change shrink")
+            if stage.frames > self.data.frames:
+                raise ValueError(f"[stages.{name}] windows of {stage.frames} frames are longer than the recipe's "
+                                 f"{self.data.frames}; change frames")
         if self.data.set is not None and self.data.set.clips.size != self.size:
             raise ValueError(f"[data.set.clips] size is {self.data.set.clips.size}, the recipe's size {self.size}; "
                              "they must agree")
@@ -331,8 +334,9 @@ def budget(recipe: Recipe) -> dict[str, StageBudget]:
 
 def _stage_budget(network: nn.Module, recipe: Recipe, config: TrainConfig) -> StageBudget:
     side, data = recipe.size // config.shrink // recipe.factor, recipe.data
+    frames = config.frames or data.frames
     with torch.device("meta"):
-        latents = torch.empty(1, data.frames, data.views, recipe.channels, side, side)
+        latents = torch.empty(1, frames, data.views, recipe.channels, side, side)
         told = {"timestep": torch.empty(1), "cameras": torch.empty(1, data.views, 2)}
     if not isinstance(network, MultiViewUNet):
         given = {"rgb": latents, "part": latents, "condition": latents[:, :, 0]}

@@ -135,7 +135,8 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     for name in (name for name in STAGES if name in recipe.stages):
         config, network = recipe.stages[name], model.rgb if name == "rgb" else model
         held = _heldout(shown, recipe, config, vae)
-        result = train(network, windows, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
+        drawn = Windows(_open(folder, "train", recipe, config.frames), recipe.data.still, recipe.data.code)
+        result = train(network, drawn, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
                        minutes=left(), progress=progress, callback=_told(callback, name),
                        sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
         stages[name] = result
@@ -263,8 +264,8 @@ def _build(recipe: Recipe, out: Path, workers: int, progress: bool | None) -> No
     build_set(recipe.data.set, out / DATA, workers=workers, progress=progress is not False)
 
 
-def _open(folder: Path, split: str, recipe: Recipe) -> KinematicParts:
-    data = KinematicParts(folder, split, recipe.data.frames, recipe.data.views)
+def _open(folder: Path, split: str, recipe: Recipe, frames: int = 0) -> KinematicParts:
+    data = KinematicParts(folder, split, frames or recipe.data.frames, recipe.data.views)
     size = data.manifest["config"]["clips"]["size"]
     if size != recipe.size:
         raise ValueError(f"{folder} holds pictures of {size} pixels, the recipe wants {recipe.size}; build the set "

@@ -41,6 +41,9 @@ class TrainConfig:
         Of the part-consistency loss; a weight of 0 leaves it out.
     shrink : int
         Pictures are made so many times smaller: a network that starts on small ones sees more clips in the same time.
+    frames : int
+        Frames of a window where they are to be fewer than the recipe's; 0 is as many. Frames of a clip are much alike:
+        a network that starts on one frame in all views sees T times as many poses and objects in the same time.
     precision : {"no", "bf16", "fp16"}
         Mixed precision of `accelerate`.
     gradient_checkpointing : bool
@@ -71,6 +74,7 @@ class TrainConfig:
     contrastive_weight: float = 0.0
     temperature: float = 0.07
     shrink: int = 1
+    frames: int = 0
     precision: str = "no"
     gradient_checkpointing: bool = False
     accumulate: int = 1
@@ -88,8 +92,8 @@ class TrainConfig:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}; got {self.precision!r}")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps and batch_size must be at least 1; got {self.steps} and {self.batch_size}")
-        if self.shrink < 1:
-            raise ValueError(f"shrink must be at least 1; got {self.shrink}")
+        if self.shrink < 1 or self.frames < 0:
+            raise ValueError(f"shrink must be at least 1 and frames not negative; got {self.shrink} and {self.frames}")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} cannot be taken in {self.accumulate} equal pieces; change "
                              "accumulate")
