@@ -10,7 +10,7 @@ EPILOG = """what is written to DIR:
   recipe.json                         what was asked for
   data/                               the training set, if none was given
   vae/, rgb/, coarse/, dual/          checkpoint.pt and metrics.jsonl of autoencoder, colour branch, both branches
-                                      (first on smaller pictures, if the recipe says so)
+                                      (in two parts, if the recipe says so)
   samples/                            pictures of a held-out clip on the way: true and generated colours, then parts
   model/                              the result: give it to `sp4d generate --model`
 

@@ -2,7 +2,7 @@
 
     python -m tools.book build              execute what changed, render, print the page's path and the minutes
     python -m tools.book test               unit tests, chapters, strict build, offline check, browser test
-    python -m tools.book measure            execute every chapter alone and write its minutes and memory down
+    python -m tools.book measure [NAMES]    execute every chapter, or some, alone; write minutes and memory down
     python -m tools.book workshop           zip the offline book and the chapters without solutions
 """
 
@@ -166,14 +166,18 @@ def test() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["build", "test", "measure", "workshop"])
-    command = parser.parse_args().command
+    parser.add_argument("names", nargs="*", help="chapters to measure, such as 04_training (default: all)")
+    arguments = parser.parse_args()
+    command = arguments.command
+    if arguments.names and command != "measure":
+        parser.error("chapters can be named for measure alone")
     if command == "test":
         return test()
     profile = default_profile()
     if command == "build":
         return build(profile, BUILD)
     if command == "measure":
-        return measure.measure(profile, BUILD / "measure" / "tree", make_tree, machine(), commit())
+        return measure.measure(profile, BUILD / "measure" / "tree", make_tree, machine(), commit(), arguments.names)
     return build(profile, BUILD) or workshop.pack(BUILD / "html", BUILD / "workshop")
 
 

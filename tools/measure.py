@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools import chapters
@@ -51,9 +51,14 @@ def write_card(chapter: chapters.Chapter, line: str) -> None:
     raise ValueError(f"{chapter.page} has no chapter-card with a line `**Runs in** ...`; see notebooks/_template.ipynb")
 
 
-def measure(profile: str, tree: Path, make_tree: Callable, machine: dict, commit: str) -> int:
-    """Execute every listed chapter, one at a time and whether or not it is current, and write the results down."""
-    pages = chapters.listed()
+def measure(profile: str, tree: Path, make_tree: Callable, machine: dict, commit: str,
+            names: Sequence[str] = ()) -> int:
+    """Execute every listed chapter, or those of ``names``, one at a time and whether or not it is current, and write
+    the results down."""
+    pages = [chapter for chapter in chapters.listed() if not names or chapter.name in names]
+    missing = set(names) - {chapter.name for chapter in pages}
+    if missing:
+        raise SystemExit(f"no chapter of _toc.yml is called {', '.join(sorted(missing))}")
     stored = json.loads(chapters.MEASURED.read_text()) if chapters.MEASURED.exists() else {}
     for chapter in pages:
         for path in chapters.stored(chapter, profile):

@@ -10,7 +10,7 @@ from sp4dlib.show.style import PALETTE
 # What a record may hold, what it is called, and its colour in every figure.
 LINES = {"pixels": ("pixels", PALETTE[10]), "rgb": ("colours", PALETTE[10]), "part": ("parts", PALETTE[9]),
          "contrastive": ("contrastive", PALETTE[8]), "heldout": ("held out, mean of weights", "#222222")}
-STAGES = {"vae": "autoencoder", "rgb": "stage 1: colours", "coarse": "stage 2, small pictures",
+STAGES = {"vae": "autoencoder", "rgb": "stage 1: colours", "coarse": "stage 2, first part",
           "dual": "stage 2: colours and parts"}
 
 
