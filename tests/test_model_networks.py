@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sp4dlib.model import BiDiFuse, DualUNet, MultiViewUNet, fold, unfold
-from sp4dlib.model.attention import MODES, GatedFeedForward, MultiViewTransformer
+from sp4dlib.model.attention import MODES, GatedFeedForward, MultiViewTransformer, _written_out
 from sp4dlib.model.blocks import TemporalConv
 from sp4dlib.model.conditioning import camera_angles, condition_vector, sinusoid
 
@@ -386,3 +386,16 @@ def test_sizes_that_do_not_fold_are_refused():
         fold(torch.zeros(3, 4, 6), 4)
     with pytest.raises(ValueError, match="no multiple of 2²"):
         unfold(torch.zeros(6, 2, 2), 2)
+
+
+@pytest.mark.parametrize("length", [4, 64])
+def test_attention_written_out_is_attention(length):
+    """In 16 bits and with gradients a CPU takes another way to the same values and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(3, 2, length, 8, generator=generator, dtype=torch.float64).requires_grad_()
+              for _ in range(3)]
+    ours = _written_out(*inputs)
+    theirs = torch.nn.functional.scaled_dot_product_attention(*inputs)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(*(torch.autograd.grad(result.square().sum(), inputs) for result in (ours, theirs))):
+        torch.testing.assert_close(a, b)
