@@ -4,10 +4,12 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from sp4dlib import cli
+from sp4dlib.clips import KinematicParts
 from sp4dlib.diffusion import run_recipe
 from sp4dlib.diffusion.autoencoder import make_vae
 from sp4dlib.diffusion.run_recipe import follow
@@ -422,3 +424,27 @@ def test_a_start_beside_the_recipe_is_found(tmp_path, whole):
     assert found.model.start == str(tmp_path / "trained") and found.vae.pretrained == str(tmp_path / "trained" / "vae")
     path.write_text(RECIPE.replace("[model.sizes]", '[model]\nstart = "stabilityai/sv4d2.0"\n[model.sizes]', 1))
     assert read_recipe(path).model.start == "stabilityai/sv4d2.0"
+
+
+def test_windows_are_mirrored_and_recoloured_as_often_as_asked(whole):
+    """The held-out ones are not: `_shown` leaves both shares at 0."""
+    _, out = whole
+    data = KinematicParts(out / "data", "train", 2, 2)
+    plain = run_recipe.Windows(data)
+    both = run_recipe.Windows(data, mirrored=1.0, recolored=1.0)
+    some = run_recipe.Windows(data, mirrored=0.5)
+    turned = 0
+    for seed in range(30):
+        first = plain.draw(torch.Generator().manual_seed(seed))
+        second = both.draw(torch.Generator().manual_seed(seed))
+        assert np.array_equal(second.parts[:, 0], first.parts[:, 0, :, ::-1])
+        assert not np.array_equal(second.rgb[:, 0], first.rgb[:, 0, :, ::-1])
+        turned += not np.array_equal(some.draw(torch.Generator().manual_seed(seed)).parts, first.parts)
+    assert 5 < turned < 25
+
+
+def test_a_share_is_a_share(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text(RECIPE.replace("heldout = 1", "heldout = 1\nmirror = 1.5"))
+    with pytest.raises(ValueError, match="mirror is a share"):
+        read_recipe(path)

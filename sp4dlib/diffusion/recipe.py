@@ -73,6 +73,9 @@ class DataConfig:
         T and V of a training window.
     still : float
         Share of windows that repeat one frame: what a single picture is to the network.
+    mirror, recolor : float
+        Shares of the training windows that are seen in a mirror, and in other colours: see
+        :mod:`sp4dlib.clips.augment`. The held-out windows are not.
     heldout : int
         Windows of the split ``val`` on which the loss is followed; 0 is none.
     set : SetConfig, optional
@@ -84,9 +87,16 @@ class DataConfig:
     frames: int
     views: int
     still: float = 0.2
+    mirror: float = 0.0
+    recolor: float = 0.0
     heldout: int = 8
     set: SetConfig | None = None
     code: ColorCode = SPATIAL
+
+    def __post_init__(self) -> None:
+        for name in ("still", "mirror", "recolor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, in [0, 1]; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

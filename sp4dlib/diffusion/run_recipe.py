@@ -19,6 +19,7 @@ from torch import nn
 
 from sp4dlib import profile
 from sp4dlib.clips import Clip
+from sp4dlib.clips.augment import mirror, recolor
 from sp4dlib.clips.build import build_set
 from sp4dlib.clips.dataset import KinematicParts
 from sp4dlib.coding import SPATIAL, ColorCode
@@ -47,14 +48,22 @@ class Windows:
         Share of windows that repeat one frame.
     code : ColorCode
         How parts become colours.
+    mirrored, recolored : float
+        Shares of windows that are seen in a mirror, and in other colours.
     """
 
-    def __init__(self, data: KinematicParts, still: float = 0.0, code: ColorCode = SPATIAL) -> None:
-        self.data, self.still, self.code = data, still, code
+    def __init__(self, data: KinematicParts, still: float = 0.0, code: ColorCode = SPATIAL, mirrored: float = 0.0,
+                 recolored: float = 0.0) -> None:
+        self.data, self.still, self.code, self.mirrored, self.recolored = data, still, code, mirrored, recolored
 
     def draw(self, generator: torch.Generator) -> Clip:
         """A random window of a random clip."""
-        return replace(self.data.draw(generator, self.still), code=self.code)
+        clip = self.data.draw(generator, self.still)
+        if self.mirrored and torch.rand((), generator=generator).item() < self.mirrored:
+            clip = mirror(clip)
+        if self.recolored and torch.rand((), generator=generator).item() < self.recolored:
+            clip = recolor(clip, generator)
+        return replace(clip, code=self.code)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
             _build(recipe, out, workers, progress)
     state.wait_for_everyone()
     folder = Path(data) if data is not None else out / DATA
-    windows = Windows(_open(folder, "train", recipe), recipe.data.still, recipe.data.code)
+    windows = _training(folder, recipe)
     vae = _vae(recipe, windows, out, left, device, progress, state, _told(callback, "vae"))
     if recipe.vae is not None and vae is None:
         return Outcome(False, {}, None)
@@ -135,7 +144,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     for name in (name for name in STAGES if name in recipe.stages):
         config, network = recipe.stages[name], model.rgb if name == "rgb" else model
         held = _heldout(shown, recipe, config, vae)
-        drawn = Windows(_open(folder, "train", recipe, config.frames), recipe.data.still, recipe.data.code)
+        drawn = _training(folder, recipe, config.frames)
         result = train(network, drawn, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
                        minutes=left(), progress=progress, callback=_told(callback, name),
                        sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
@@ -271,6 +280,12 @@ def _open(folder: Path, split: str, recipe: Recipe, frames: int = 0) -> Kinemati
         raise ValueError(f"{folder} holds pictures of {size} pixels, the recipe wants {recipe.size}; build the set "
                          f"with --size {recipe.size}")
     return data
+
+
+def _training(folder: Path, recipe: Recipe, frames: int = 0) -> Windows:
+    """What is trained on."""
+    data = recipe.data
+    return Windows(_open(folder, "train", recipe, frames), data.still, data.code, data.mirror, data.recolor)
 
 
 def _vae(recipe: Recipe, windows: Windows, out: Path, left: Callable[[], float | None], device: str,
