@@ -11,6 +11,7 @@ Beside the scores stand losses on the split ``val``: those of parts are of one v
 variants only where the colours are the same.
 
     python -m benchmarks.ablations --recipe nano --seeds 3 --work runs/ablations
+    python -m benchmarks.ablations --recipe benchmarks/longer.toml --seeds 3 --work runs/ablations
 
 A finished run is written to ``data/results/ablations.json`` at once and never trained again; one that was stopped goes
 on from its last checkpoint. ``--only`` restricts the variants. A recipe with an autoencoder needs ``--vae``, the folder
@@ -43,7 +44,7 @@ from sp4dlib.diffusion.edm import Pair
 from sp4dlib.diffusion.objective import Draws, Objective
 from sp4dlib.diffusion.pipeline import SP4DPipeline
 from sp4dlib.diffusion.recipe import Recipe, read_recipe
-from sp4dlib.diffusion.run_recipe import Windows, follow, make_pipeline, save_pipeline
+from sp4dlib.diffusion.run_recipe import Windows, follow, make_pipeline, save_pipeline, training_windows
 from sp4dlib.diffusion.training import make_heldout, train
 from sp4dlib.evaluation import Scene, segmentation_scores
 
@@ -230,10 +231,9 @@ def colour_branch(recipe: Recipe, out: Path, data: Path, device: str) -> Path:
     folder = out / "rgb_model"
     if folder.is_dir():
         return folder.absolute()
-    windows = Windows(KinematicParts(data, "train", recipe.data.frames, recipe.data.views), recipe.data.still)
     vae = None if recipe.vae is None else load_vae(recipe.vae.pretrained).to(device).requires_grad_(False).eval()
-    result = train(recipe.network().rgb, windows, recipe.stages["rgb"], out / "rgb", device=device, vae=vae,
-                   progress=False)
+    result = train(recipe.network().rgb, training_windows(data, recipe), recipe.stages["rgb"], out / "rgb",
+                   device=device, vae=vae, progress=False)
     if not result.finished:
         raise KeyboardInterrupt
     save_pipeline(make_pipeline(recipe, result.ema, vae), folder)

@@ -30,7 +30,7 @@ from sp4dlib.diffusion.samplers import euler_scheduler
 from sp4dlib.diffusion.shipped import INDEX
 from sp4dlib.diffusion.training import CHECKPOINT, Heldout, TrainResult, make_heldout, train
 
-__all__ = ["Outcome", "Windows", "export_run", "follow"]
+__all__ = ["Outcome", "Windows", "export_run", "follow", "training_windows"]
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
             _build(recipe, out, workers, progress)
     state.wait_for_everyone()
     folder = Path(data) if data is not None else out / DATA
-    windows = _training(folder, recipe)
+    windows = training_windows(folder, recipe)
     vae = _vae(recipe, windows, out, left, device, progress, state, _told(callback, "vae"))
     if recipe.vae is not None and vae is None:
         return Outcome(False, {}, None)
@@ -144,7 +144,7 @@ def follow(recipe: Recipe, out: str | os.PathLike, *, data: str | os.PathLike | 
     for name in (name for name in STAGES if name in recipe.stages):
         config, network = recipe.stages[name], model.rgb if name == "rgb" else model
         held = _heldout(shown, recipe, config, vae)
-        drawn = _training(folder, recipe, config.frames)
+        drawn = training_windows(folder, recipe, config.frames)
         result = train(network, drawn, config, out / name, resume=resume, heldout=held, device=device, vae=vae,
                        minutes=left(), progress=progress, callback=_told(callback, name),
                        sampler=_sampler(recipe, vae, shown, out / SAMPLES / name))
@@ -282,7 +282,7 @@ def _open(folder: Path, split: str, recipe: Recipe, frames: int = 0) -> Kinemati
     return data
 
 
-def _training(folder: Path, recipe: Recipe, frames: int = 0) -> Windows:
+def training_windows(folder: Path, recipe: Recipe, frames: int = 0) -> Windows:
     """What is trained on."""
     data = recipe.data
     return Windows(_open(folder, "train", recipe, frames), data.still, data.code, data.mirror, data.recolor)
