@@ -99,6 +99,8 @@ def test_opens_in_colab(path):
     assert 'if "google.colab" in sys.modules:' in text(installs[0])
     assert f"git+{REPOSITORY}" in text(installs[0])
     assert "remove-cell" in tags(installs[0])
+    if any("../data" in text(cell) for cell in cells(path, "code")):
+        assert "git clone" in text(installs[0]) and "%cd" in text(installs[0]), "stored results lie in the repository"
 
 
 @every_notebook
