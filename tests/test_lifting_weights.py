@@ -10,6 +10,7 @@ from lifting_meshes import animal, joined, thirds, tube, unwelded
 from sp4dlib.lifting import bone_weights, extract_skeleton, harmonic_weights, literal_harmonic_weights
 from sp4dlib.lifting.delaunay import delaunay_laplacian
 from sp4dlib.lifting.harmonic import limit_influences
+from sp4dlib.lifting.heat import _times_farther
 from sp4dlib.lifting.linear import _factorize_superlu, cotangent_laplacian, laplacian, lifted, solve
 from sp4dlib.lifting.surface import part_borders, weld
 from sp4dlib.rigs import Mesh, Skeleton
@@ -379,3 +380,10 @@ def test_bone_weights_of_an_animal():
     rig = animal()
     error = np.abs(bone_weights(rig, rig.skeleton) - rig.weights).sum(1).mean()
     assert error < 0.32                                             # measured 0.277
+
+
+def test_a_bone_that_the_skin_faces_counts_as_farther_unless_it_faces_all_that_are_near():
+    distance = np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]])
+    facing = np.array([[-0.2, -0.9, 0.8], [0.2, -0.9, 0.8]])          # the third bone is far from both
+    expected = [[1, 1, 1], [2 / 1.2, 3, 2 / 1.8]]
+    np.testing.assert_allclose(_times_farther(distance, facing), expected)

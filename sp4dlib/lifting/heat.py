@@ -14,7 +14,7 @@ from sp4dlib.lifting.winding import turned_alike
 from sp4dlib.rigs.rig import Skeleton
 
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
-STRENGTH = 5.0      # how closely weights follow the nearest bone; Pinocchio's have 1
+STRENGTH = 4.0      # how closely weights follow the nearest bone; so near, they are most like Blender's
 TURNED = 3.0        # times that a bone counts as farther, at most, because the skin faces it
 DOUBT = 0.2         # heat of a vertex whose nearest bone lies behind other skin
 CLOTH = 0.1         # share of the way from vertex to bone, at its start, within which other skin hides nothing
@@ -72,7 +72,8 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
 
     A bone that the skin faces, as the trunk faces an arm beside it, counts as farther: by ``2 / (1 + c)``, c being the
     cosine between the normal and the way from the bone, as in Blender. There a bone that the skin faces squarely is out
-    of the question; here it is three times as far at most, because the inner side of a sleeve faces all its bones.
+    of the question; here it is three times as far at most, and no farther than it is where the skin faces all bones
+    that are near, as the inner side of a sleeve does.
 
     Pinocchio and Blender give heat only to vertices that see their bone, so that loose cloth, or a fin whose bones run
     outside of it, gets none and takes any weights that reach it. Here a vertex whose nearest bone is hidden follows it
@@ -90,7 +91,7 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     distance, foot = _bone_distance(surface.vertices, starts, stops)
     distance = np.maximum(distance, 1e-4 * surface.size)
     faces = _outward(surface, foot, distance.argmin(1))
-    apparent = distance * np.minimum(2 / np.maximum(1 + _facing(surface, faces, foot), 1e-9), TURNED)
+    apparent = distance * _times_farther(distance, _facing(surface, faces, foot))
     rows, nearest = np.arange(len(distance)), apparent.argmin(1)
     least = apparent[rows, nearest]
     sure = _visible(surface, faces, foot[rows, nearest])
@@ -147,6 +148,13 @@ def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray
     """Cosine between each vertex' normal and the way from each bone to it, (M, S)."""
     normals = _normals(surface, faces, face_areas=False)
     return np.einsum("msk,mk->ms", _unit(surface.vertices[:, None] - foot), normals)
+
+
+def _times_farther(distance: np.ndarray, facing: np.ndarray) -> np.ndarray:
+    """How many times farther bones count than they are, (M, S), by the cosines ``facing`` (M, S)."""
+    near = distance <= TURNED * distance.min(1, keepdims=True)
+    inner = np.where(near, facing, -1).max(1) < 0
+    return np.where(inner[:, None], 1, np.minimum(2 / np.maximum(1 + facing, 1e-9), TURNED))
 
 
 def _normals(surface: Surface, faces: np.ndarray, face_areas: bool) -> np.ndarray:
