@@ -73,7 +73,8 @@ def build_set(config: SetConfig, out: str | Path, *, workers: int = 0, ray: str 
     work = out.with_name(out.name + ".part")
     with _claimed(work):
         _check_plan(work, plan | {"places": digest("\n".join(entry.locator for entry in entries))})
-        jobs = [Job(entry, config.clips, config.parts, config.per_object, config.seed) for entry in entries]
+        jobs = [Job(entry, config.clips, config.parts, config.per_object, config.seed, config.invented)
+                for entry in entries]
         _make_all(work, jobs, workers, ray, limit, progress)
         target = work / "set"
         target.mkdir(exist_ok=True)

@@ -31,6 +31,9 @@ class SetConfig:
         Shares of the families that go to these splits, for sources without splits of their own.
     per_object : int
         Clips of one object at the most, each of another animation.
+    invented : int
+        Motions that are invented for each object beside its own (:func:`~sp4dlib.clips.motions.invent_motion`). Parts
+        are found by an object's own animations alone.
     shard_mb : int
         Size of a shard in 10^6 bytes, unless a single clip is larger.
     clips : DrawRule
@@ -44,12 +47,13 @@ class SetConfig:
     val: float = 0.05
     test: float = 0.05
     per_object: int = 4
+    invented: int = 0
     shard_mb: int = 500
     clips: DrawRule = DrawRule()
     parts: MergeRule = MergeRule()
 
     def __post_init__(self) -> None:
-        for name, low in (("per_object", 1), ("shard_mb", 1), ("seed", 0)):
+        for name, low in (("per_object", 1), ("invented", 0), ("shard_mb", 1), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} is a whole number of at least {low}; got {value!r}")

@@ -16,6 +16,7 @@ from sp4dlib.clips.curate import Signature, signature
 from sp4dlib.clips.draw import ClipDraw, DrawRule, Skip, plan_clip, render_draw
 from sp4dlib.clips.engines import NoOpenGL
 from sp4dlib.clips.merging import MergeRule
+from sp4dlib.clips.motions import invent_motion
 from sp4dlib.clips.parts import TooManyParts, kinematic_parts
 from sp4dlib.clips.shards import Packed, pack_clip
 from sp4dlib.clips.sources import Entry, load_entry
@@ -23,6 +24,7 @@ from sp4dlib.rigs import Rig, RigError
 
 KEPT, DROPPED = "kept", "dropped"
 MOST_NOTES = 20
+INVENTED = 10_000       # numbers of the random generators of invented motions count from here
 OF_THE_OBJECT = ("one part", "unanimated")      # reasons that no other animation can change
 
 
@@ -39,6 +41,8 @@ class Job:
         Clips at the most.
     seed : int
         Of the set; with the entry's key it is the seed of the object.
+    invented : int
+        Motions that are invented beside the object's own.
     """
 
     entry: Entry
@@ -46,6 +50,7 @@ class Job:
     parts: MergeRule
     per_object: int
     seed: int
+    invented: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,10 @@ def _make(job: Job, rig: Rig, report: dict) -> Made:
     report |= {"vertices": len(rig.vertices), "triangles": len(rig.faces), "joints": len(rig.skeleton),
                "parts": len(parts), "animations": len(rig.animations), "renderer": renderer()}
     key = job.entry.key
+    if len(parts) > 1:
+        made = (invent_motion(rig, parts, generator_of(job.seed, key, INVENTED + number), f"invented {number}")
+                for number in range(job.invented))
+        rig = rig.replace(animations=(*rig.animations, *made))
     order = generator_of(job.seed, key).permutation(len(rig.animations))
     clips, signatures, first = [], [], None
     for index in order if len(order) else [None]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from sp4dlib.clips import Parts, Skip
+from sp4dlib.clips.motions import local_bind
 from sp4dlib.rigs import Animation, Rig
 
 BEYOND = (10.0, 30.0)   # degrees past the largest angle of training
@@ -22,7 +23,7 @@ def joint_angles(rig: Rig, samples: int = SAMPLES) -> np.ndarray:
 
     The turn is that of ``inv(L_bind) L(t)`` with L the matrix from a joint to its parent: no turn of a parent counts.
     """
-    local = _local_bind(rig)
+    local = local_bind(rig)
     largest = np.zeros(len(rig.skeleton))
     for animation in rig.animations:
         times = np.linspace(0, animation.duration, samples if animation.duration > 0 else 1)
@@ -79,18 +80,11 @@ def rare_pose(rig: Rig, parts: Parts, limits: Mapping[str, float], generator: np
         angle = np.radians(limit[joint] + generator.uniform(*BEYOND))
         rotation[joint] = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_quat()
     count = len(rig.skeleton)
-    pose = Animation("rare", 0.0, np.zeros((count, 3)), rotation, np.ones((count, 3)), before=_local_bind(rig))
+    pose = Animation("rare", 0.0, np.zeros((count, 3)), rotation, np.ones((count, 3)), before=local_bind(rig))
     growth = float(np.ptp(rig.pose(pose, [0.0])[0], axis=0).max()) / rig.size
     if not 1 / MAX_GROWTH <= growth <= MAX_GROWTH:
         return Skip("broken", f"{rig.name} in a rare pose is {growth:.2g} times as large as in bind pose")
     return pose
-
-
-def _local_bind(rig: Rig) -> np.ndarray:
-    """Matrices from each joint to its parent in bind pose, (J, 4, 4)."""
-    local = rig.skeleton.bind.copy()
-    local[1:] = np.linalg.inv(rig.skeleton.bind[rig.skeleton.parents[1:]]) @ rig.skeleton.bind[1:]
-    return local
 
 
 def _rotation(matrices: np.ndarray) -> np.ndarray:

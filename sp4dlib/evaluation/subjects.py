@@ -11,6 +11,7 @@ import numpy as np
 
 from sp4dlib.clips import Clip, DrawRule, Parts, SetConfig, Skip, Source, list_entries, make_clip, plan_clip
 from sp4dlib.clips.draw import draw_cameras, draw_shading
+from sp4dlib.clips.motions import REST
 from sp4dlib.clips.objects import generator_of
 from sp4dlib.clips.sources import Entry
 from sp4dlib.evaluation.folding import fold_small_parts
@@ -165,7 +166,7 @@ def draw_scene(entry: Entry, rig: Rig, parts: Parts, protocol: str, rule: DrawRu
 
 def rest_pose(rig: Rig) -> Animation | None:
     """The default pose of the file where it differs from the bind pose, else None, which is the bind pose."""
-    return next((animation for animation in rig.animations if animation.name == "rest"), None)
+    return next((animation for animation in rig.animations if animation.name == REST), None)
 
 
 def _still(rig: Rig, animation: Animation | None, time: float, parts: Parts, generator: np.random.Generator,
