@@ -7,9 +7,10 @@ from diffusion_toys import toy_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sp4dlib.coding import fill_silhouette
 from sp4dlib.clips import DrawRule, Skip, kinematic_parts
 from sp4dlib.clips.sources import Entry
-from sp4dlib.evaluation import agreement, color_scores, draw_scene, fill_silhouette, fold_small_parts, summarize
+from sp4dlib.evaluation import agreement, color_scores, draw_scene, fold_small_parts, summarize
 from sp4dlib.evaluation.examples import painted
 from sp4dlib.evaluation.methods import Prediction, predictions
 from sp4dlib.evaluation.pictures import silhouette

@@ -29,6 +29,8 @@ there already predict the mixture. The steps:
 Pictures of at most ``SMALL`` pixels a side have parts with no inside at all. The same model is solved for them with
 probable instead of hard labels and a noise whose covariance is learned: see :mod:`.soft`.
 
+Where the silhouettes are known, pictures of a network that is unsure are read by :mod:`.regions`.
+
 The paper (SP4D, arXiv 2509.10687, section 3.1) snaps the picture to segments of SAM and clusters colours with HDBSCAN
 instead.
 """
@@ -40,7 +42,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sp4dlib.coding import explain, soft
+from sp4dlib.coding import explain, regions, soft
 from sp4dlib.coding.colors import MIN_DISTANCE
 from sp4dlib.coding.palette import clean_palette, flatness, pack, seed_colors
 
@@ -56,7 +58,8 @@ EARNS, CORE = 150.0, 0.2
 
 
 def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray | None = None, *,
-           min_distance: float = MIN_DISTANCE, smoothness: float = SMOOTHNESS) -> np.ndarray:
+           inside: np.ndarray | None = None, min_distance: float = MIN_DISTANCE,
+           smoothness: float = SMOOTHNESS) -> np.ndarray:
     """Part ids of part images, jointly over all frames and views.
 
     Exact on clean pictures, whatever the sizes of the parts; for damaged ones see the module.
@@ -69,6 +72,10 @@ def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray 
         How many parts there are; fewer come back if the pictures show fewer. Estimated if left out.
     colors : array_like, shape (K, 3), optional
         The parts' colours in [0, 1], if they are known.
+    inside : array_like of bool, shape (..., H, W), optional
+        The silhouettes, if they are known: exactly their pixels get parts. Damaged pictures are then cut into regions
+        of like colour (:func:`~sp4dlib.coding.regions.cluster_parts`), which suits colours that run into each other;
+        the number of parts is still estimated as without, where it is left out. Not together with ``colors``.
     min_distance : float
         Least distance of two colours in the code, see :func:`~sp4dlib.coding.part_colors`.
     smoothness : float
@@ -83,7 +90,8 @@ def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray 
     Raises
     ------
     ValueError
-        On images that are not uint8 with three channels, and on ``num_parts`` or ``colors`` that make no sense.
+        On images that are not uint8 with three channels, and on ``num_parts``, ``colors`` or ``inside`` that make no
+        sense.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim < 3 or images.shape[-1] != 3:
@@ -98,10 +106,26 @@ def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray 
     stack = images.reshape(-1, *images.shape[-3:])
     levels = 255 * min_distance
     read = _read_clean(stack, num_parts, colors, 0.9 * levels)
+    if inside is not None:
+        inside = np.asarray(inside)
+        if colors is not None or inside.dtype != bool or inside.shape != images.shape[:-1]:
+            raise ValueError(f"inside must be bool of shape {images.shape[:-1]}, and no colors beside it; got "
+                             f"{inside.dtype} {inside.shape}{' and colors' if colors is not None else ''}")
+        return _inside(stack, num_parts, inside.reshape(stack.shape[:-1]), read, levels,
+                       smoothness).reshape(images.shape[:-1])
     labels, palette = read if read is not None else _explain(stack, num_parts, colors, levels, smoothness)
     if colors is None:
         labels = _rename(labels, palette)
     return (labels - 1).astype(np.int16).reshape(images.shape[:-1])
+
+
+def _inside(stack, num_parts, inside, read, levels, smoothness) -> np.ndarray:
+    """Ids (S, H, W) of exactly the pixels ``inside``."""
+    if read is not None:
+        return regions.fill_silhouette((_rename(*read) - 1).astype(np.int16), inside)
+    if num_parts is None:
+        num_parts = len(np.unique(_explain(stack, None, None, levels, smoothness)[0])) - 1
+    return regions.cluster_parts(stack, inside, max(num_parts, 1))
 
 
 def _read_clean(stack, num_parts, colors, min_levels) -> tuple[np.ndarray, np.ndarray] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from sp4dlib import coding
 from sp4dlib.evaluation.baselines import BASELINES
 from sp4dlib.evaluation.metrics import segmentation_scores
-from sp4dlib.evaluation.pictures import agreement, color_scores, fill_silhouette
+from sp4dlib.evaluation.pictures import agreement, color_scores
 from sp4dlib.evaluation.subjects import Scene
 from sp4dlib.evaluation.tuning import tuned
 
@@ -72,7 +72,7 @@ def predictions(scene: Scene, setting: str, pipeline=None, *, steps: int | None 
     ------
     Prediction
         Names of methods that end in ``_count`` were told the true number of parts, those in ``_mask`` the true
-        silhouettes (:func:`~sp4dlib.evaluation.pictures.fill_silhouette`); baselines are told both.
+        silhouettes (``inside`` of :func:`sp4dlib.coding.decode`); baselines are told both.
     """
     if setting == "baseline":
         inside = scene.parts >= 0
@@ -118,7 +118,7 @@ def _model(scene: Scene, setting: str, pipeline, steps, guidance, seed) -> Itera
             yield Prediction(f"model{suffix}", parts, extra | agreement(parts, rgb), rgb)
         else:
             yield Prediction(f"model{suffix}", parts, {})
-            yield Prediction(f"model{suffix}_mask", fill_silhouette(parts, scene.parts >= 0), {})
+            yield Prediction(f"model{suffix}_mask", coding.decode(images, count, inside=scene.parts >= 0), {})
 
 
 def seed_of(seed: int, scene: Scene) -> int:

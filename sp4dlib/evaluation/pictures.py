@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 FAR_FROM_WHITE = 20     # levels, Euclidean: what `sp4dlib.coding.decode` takes for the object in damaged pictures
 
@@ -57,32 +56,3 @@ def agreement(parts: np.ndarray, colors: np.ndarray) -> dict[str, float]:
     drawn, seen = np.asarray(parts) >= 0, silhouette(colors)
     both, either = float((drawn & seen).sum()), float((drawn | seen).sum())
     return {"inside": both / drawn.sum() if drawn.any() else 0.0, "silhouette_iou": both / either if either else 1.0}
-
-
-def fill_silhouette(parts: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Parts for exactly the pixels of a known silhouette.
-
-    Parameters
-    ----------
-    parts : ndarray of int, shape (S, H, W)
-    inside : ndarray of bool, shape (S, H, W)
-
-    Returns
-    -------
-    ndarray, shape and type of ``parts``
-        Outside -1; inside, a pixel without a part takes that of the nearest pixel inside that has one, in the same
-        image. In an image without any, all pixels take the part that is largest in the clip (0 if there is none).
-    """
-    parts, inside = np.asarray(parts), np.asarray(inside, bool)
-    kept = np.where(inside, parts, -1)
-    ids, sizes = np.unique(kept[kept >= 0], return_counts=True)
-    largest = ids[sizes.argmax()] if len(ids) else 0
-    out = np.empty_like(parts)
-    for image, (labels, region) in enumerate(zip(kept, inside)):
-        if (labels >= 0).any():
-            row, column = distance_transform_edt(labels < 0, return_distances=False, return_indices=True)
-            labels = labels[row, column]
-        else:
-            labels = np.full_like(labels, largest)
-        out[image] = np.where(region, labels, -1)
-    return out
