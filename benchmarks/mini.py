@@ -132,9 +132,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="what `sp4d train ... -o` was given")
     parser.add_argument("--device", help="what trained it (default: this machine's processor)")
     parser.add_argument("--points", type=int, default=120, help="of a curve (default: 120)")
+    parser.add_argument("--note", default="", help="what the recipe does not say of how this run was made")
     parser.add_argument("--samples", type=int, default=6, help="pictures of a stage (default: 6)")
     args = parser.parse_args()
-    results = condense(args.run, args.points)
+    results = condense(args.run, args.points) | {"note": args.note}
     if not any(args.run.glob("samples/*/*.png")):
         raise SystemExit(f"{args.run} has made no pictures yet, and the book shows some: let it train on")
     results["samples"] = copy_samples(args.run, record.RESULTS / NAME, args.samples)
