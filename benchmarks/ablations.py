@@ -5,7 +5,8 @@ branch alone). Every trained model is scored on the same clips with the same noi
 
 * ``seen``: new creatures of the families that were trained on; ``unseen``: the split ``val``, other families;
 * in both protocols, ``multi-view`` (frame 0 in all views) and ``multi-frame`` (view 0 in all frames);
-* with all colours ``given``, or only the input view seen and the rest ``generated``. The number of parts is told.
+* with all colours ``given``, and the silhouettes that they show, or only the input view seen and the rest
+  ``generated``. The number of parts is told.
 
 Beside the scores stand losses on the split ``val``: those of parts are of one variant's own colours, so they compare
 variants only where the colours are the same.
@@ -14,8 +15,8 @@ variants only where the colours are the same.
     python -m benchmarks.ablations --recipe benchmarks/longer.toml --seeds 3 --work runs/ablations
 
 A finished run is written to ``data/results/ablations.json`` at once and never trained again; one that was stopped goes
-on from its last checkpoint. ``--only`` restricts the variants. A recipe with an autoencoder needs ``--vae``, the folder
-of a trained one, which all variants share.
+on from its last checkpoint. ``--rescore`` scores all finished ones anew. ``--only`` restricts the variants. A recipe
+with an autoencoder needs ``--vae``, the folder of a trained one, which all variants share.
 """
 
 from __future__ import annotations
@@ -139,6 +140,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/ablations"), help="folder for clips and models")
     parser.add_argument("--vae", help="folder of a trained autoencoder, for recipes with one")
     parser.add_argument("--data", type=Path, help="training set (default: the recipe's own is built)")
+    parser.add_argument("--rescore", action="store_true", help="score finished models anew, and train none")
     parser.add_argument("--device", help="default: cuda if there is one")
     parser.add_argument("--name", default="ablations", help="of the file in data/results")
     arguments = parser.parse_args(words)
@@ -152,12 +154,17 @@ def main(words: Sequence[str] | None = None) -> None:
     if device == "cpu":
         torch.set_num_threads(1)
     run_all(recipe, arguments.work / recipe.name, arguments.name, range(arguments.seeds), arguments.only,
-            arguments.clips, arguments.data, device)
+            arguments.clips, arguments.data, device, arguments.rescore)
 
 
 def run_all(recipe: Recipe, work: Path, name: str, seeds: Sequence[int], variants: Sequence[str], clips: int,
-            data: Path | None, device: str) -> dict:
+            data: Path | None, device: str, rescore: bool = False) -> dict:
     """All runs that ``data/results/<name>.json`` does not hold, seed by seed; returns what it holds in the end."""
+    def store() -> None:
+        state["summary"] = summarize(state["rows"])
+        record.write(name, stored(name) | {recipe.name: state}, seed=None, module="benchmarks.ablations",
+                     device=record.processor() if device == "cpu" else torch.cuda.get_device_name())
+
     if data is None:
         data = work / "data"
         if not data.exists():
@@ -166,16 +173,31 @@ def run_all(recipe: Recipe, work: Path, name: str, seeds: Sequence[int], variant
     told = {"recipe": recipe.to_dict(), "steps": STEPS, "heldout": HELDOUT,
             "clips": {group: [scene.key for scene in found] for group, found in scenes.items()}}
     state = begun(name, recipe.name, told)
+    if rescore:
+        for row in state["rows"]:
+            row["scores"] = score(kept_pipeline(work, row, device), scenes)
+            row["scored"] = record.commit()
+            store()
+            log.info("%s, seed %d", row["variant"], row["seed"])
+        return state
     for seed, variant in ((seed, variant) for seed in seeds for variant in variants):
         if any((row["variant"], row["seed"]) == (variant, seed) for row in state["rows"]):
             continue
         log.info("%s, seed %d", variant, seed)
         state["rows"].append(run_one(recipe, variant, seed, work, data, scenes, device))
-        state["summary"] = summarize(state["rows"])
-        record.write(name, stored(name) | {recipe.name: state}, seed=None, module="benchmarks.ablations",
-                     device=record.processor() if device == "cpu" else torch.cuda.get_device_name())
+        store()
         log.info("%s", json.dumps(state["summary"][variant], default=str)[:400])
     return state
+
+
+def kept_pipeline(work: Path, row: dict, device: str) -> SP4DPipeline:
+    """The finished model of a row."""
+    folder = work / f"seed{row['seed']}" / row["variant"] / "model"
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is not there: models are scored anew only where they were trained")
+    pipeline = SP4DPipeline.from_pretrained(folder).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def stored(name: str) -> dict:
@@ -274,7 +296,8 @@ def score(pipeline: SP4DPipeline, scenes: dict[str, list[Scene]]) -> dict:
                 images = painted(pipeline, scene.clip, setting, number)
                 for protocol in PROTOCOLS:
                     seen = replace(scene, protocol=protocol)
-                    parts = coding.decode(seen.scored(images), seen.num_parts)
+                    inside = seen.parts >= 0 if setting == "given" else None
+                    parts = coding.decode(seen.scored(images), seen.num_parts, inside=inside)
                     found[protocol].setdefault(group, []).append(segmentation_scores(parts, seen.parts))
         result[setting] = {protocol: {group: {name: round(statistics.fmean(row[name] for row in rows), 5)
                                               for name in (*SCORES, "num_parts")}

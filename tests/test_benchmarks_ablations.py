@@ -112,6 +112,12 @@ def test_runs_are_kept_and_go_on(recipe, tmp_path, monkeypatch):
         assert 0 <= row["scores"]["given"]["multi-view"]["seen"]["miou"] <= 1 and row["losses"]["generated"]["rgb"] > 0
     entry = state["summary"]["one_unet"]["given/multi-frame/unseen/ari"]
     assert set(entry) == {"mean", "spread", "difference", "error"}
+    again = ablations.run_all(recipe, tmp_path / "work", "tiny", [0], [], 1, None, "cpu", rescore=True)
+    assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in state["rows"]], "the same models"
+    assert all("scored" in row for row in again["rows"]) and again["summary"] == state["summary"]
+    (tmp_path / "work" / "seed0" / "full" / "model").rename(tmp_path / "gone")
+    with pytest.raises(SystemExit, match="scored anew only where they were trained"):
+        ablations.run_all(recipe, tmp_path / "work", "tiny", [0], [], 1, None, "cpu", rescore=True)
     with pytest.raises(SystemExit, match="other recipe"):
         ablations.run_all(replace(recipe, about="changed"), tmp_path / "work", "tiny", [0], ["full"], 1, None, "cpu")
 
