@@ -68,6 +68,8 @@ def _add_build(actions) -> None:
     add("--frames", type=int, metavar="T", help="of a clip (default: 24)")
     add("--views", type=int, metavar="V", help="of a clip (default: 24)")
     add("--per-object", type=int, metavar="N", help="clips of an object at the most (default: 4)")
+    add("--invented", type=int, metavar="N", help="motions to invent for each object beside its own, so that rigs "
+        "without animations yield clips as well (default: 0)")
     add("--seed", type=int, help="another seed, other cameras, lights and splits (default: 0)")
     machine = parser.add_argument_group("machine")
     add = machine.add_argument
@@ -93,7 +95,8 @@ def run_build(args: argparse.Namespace) -> None:
     else:
         raise ValueError("say what to build from: SOURCE..., or --config FILE")
     drawn = {name: getattr(args, name) for name in ("size", "frames", "views") if getattr(args, name) is not None}
-    own = {name: getattr(args, name) for name in ("per_object", "seed") if getattr(args, name) is not None}
+    names = ("per_object", "invented", "seed")
+    own = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(config, clips=replace(config.clips, **drawn), **own)
     workers = args.workers if args.workers is not None else 0 if args.ray else 1
     try:

@@ -41,10 +41,13 @@ def test_options_override_the_file(folder, tmp_path):
             "sources": [{"kind": "folder", "name": "a", "path": str(folder)}]}
     (tmp_path / "set.json").write_text(json.dumps(text))
     command = ["data", "build", "--config", str(tmp_path / "set.json"), "-o", str(tmp_path / "set"), "--size", "16",
-               "--seed", "5", "--quiet", "--workers", "0", str(folder)]
+               "--seed", "5", "--invented", "1", "--quiet", "--workers", "0", str(folder)]
     assert cli.main(command) == 0
     config = json.loads((tmp_path / "set" / "manifest.json").read_text())["config"]
     assert (config["name"], config["seed"], config["clips"]["size"], len(config["sources"])) == ("mine", 5, 16, 2)
+    assert config["invented"] == 1
+    made = json.loads((tmp_path / "set" / "report.json").read_text())["objects"]
+    assert any(clip["animation"] == "invented 0" for each in made for clip in each["clips"])
 
 
 def test_check(built, tmp_path, capsys):

@@ -186,7 +186,7 @@ def plan_clip(rig: Rig, generator: np.random.Generator, rule: DrawRule = DRAWS, 
         return Skip("one part", f"{rig.name} is one kinematic part: nothing in it moves against the rest")
     moving = [i for i, a in enumerate(rig.animations) if a.duration > 0]
     if not moving:
-        return Skip("unanimated", f"{rig.name} has no animation")
+        return Skip("unanimated", f"{rig.name} has no animation; motions can be invented (SetConfig.invented)")
     if animation is not None:
         chosen = [range(len(rig.animations))[animation]]
     else:
