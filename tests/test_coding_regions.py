@@ -96,3 +96,14 @@ def test_other_silhouettes_are_refused(wrong):
 def test_silhouettes_and_colours_do_not_go_together():
     with pytest.raises(ValueError, match="no colors beside it"):
         coding.decode(np.zeros((1, 8, 8, 3), np.uint8), colors=[[0, 0, 0]], inside=np.ones((1, 8, 8), bool))
+
+
+def test_places_count_where_they_are_told_to():
+    """Two halves of one colour can only be told apart by where they lie."""
+    inside = np.zeros((2, 32, 32), bool)
+    inside[:, 8:24, 2:30] = True
+    grey = np.full((2, 32, 32, 3), 120, np.uint8)
+    grey += np.random.default_rng(0).integers(0, 9, grey.shape, dtype=np.uint8)
+    true = np.where(inside, np.arange(32) >= 16, -1).astype(int)
+    assert segmentation_scores(coding.decode(grey, 2, inside=inside, place=1.0), true)["miou"] > 0.8
+    assert segmentation_scores(coding.decode(grey, 2, inside=inside), true)["miou"] < 0.7

@@ -58,7 +58,7 @@ EARNS, CORE = 150.0, 0.2
 
 
 def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray | None = None, *,
-           inside: np.ndarray | None = None, min_distance: float = MIN_DISTANCE,
+           inside: np.ndarray | None = None, place: float = 0.0, min_distance: float = MIN_DISTANCE,
            smoothness: float = SMOOTHNESS) -> np.ndarray:
     """Part ids of part images, jointly over all frames and views.
 
@@ -76,6 +76,9 @@ def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray 
         The silhouettes, if they are known: exactly their pixels get parts. Damaged pictures are then cut into regions
         of like colour (:func:`~sp4dlib.coding.regions.cluster_parts`), which suits colours that run into each other;
         the number of parts is still estimated as without, where it is left out. Not together with ``colors``.
+    place : float
+        With ``inside``: the weight of a pixel's place in its image against its colour, both in [0, 1]. More than 0 only
+        where one camera took all images, and things move little; without ``inside`` it has no effect.
     min_distance : float
         Least distance of two colours in the code, see :func:`~sp4dlib.coding.part_colors`.
     smoothness : float
@@ -112,20 +115,20 @@ def decode(images: np.ndarray, num_parts: int | None = None, colors: np.ndarray 
             raise ValueError(f"inside must be bool of shape {images.shape[:-1]}, and no colors beside it; got "
                              f"{inside.dtype} {inside.shape}{' and colors' if colors is not None else ''}")
         return _inside(stack, num_parts, inside.reshape(stack.shape[:-1]), read, levels,
-                       smoothness).reshape(images.shape[:-1])
+                       smoothness, place).reshape(images.shape[:-1])
     labels, palette = read if read is not None else _explain(stack, num_parts, colors, levels, smoothness)
     if colors is None:
         labels = _rename(labels, palette)
     return (labels - 1).astype(np.int16).reshape(images.shape[:-1])
 
 
-def _inside(stack, num_parts, inside, read, levels, smoothness) -> np.ndarray:
+def _inside(stack, num_parts, inside, read, levels, smoothness, place) -> np.ndarray:
     """Ids (S, H, W) of exactly the pixels ``inside``."""
     if read is not None:
         return regions.fill_silhouette((_rename(*read) - 1).astype(np.int16), inside)
     if num_parts is None:
         num_parts = len(np.unique(_explain(stack, None, None, levels, smoothness)[0])) - 1
-    return regions.cluster_parts(stack, inside, max(num_parts, 1))
+    return regions.cluster_parts(stack, inside, max(num_parts, 1), place)
 
 
 def _read_clean(stack, num_parts, colors, min_levels) -> tuple[np.ndarray, np.ndarray] | None:

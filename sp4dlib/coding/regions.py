@@ -21,7 +21,7 @@ MOST_PIXELS = 20_000    # from which the clusters are found
 ROUNDS = 2
 
 
-def cluster_parts(images: np.ndarray, inside: np.ndarray, num_parts: int) -> np.ndarray:
+def cluster_parts(images: np.ndarray, inside: np.ndarray, num_parts: int, place: float = 0.0) -> np.ndarray:
     """Part ids by colour, jointly over all images.
 
     Parameters
@@ -32,6 +32,8 @@ def cluster_parts(images: np.ndarray, inside: np.ndarray, num_parts: int) -> np.
         The silhouettes.
     num_parts : int
         At least 1.
+    place : float
+        Weight of a pixel's place, in image sides, against its colour, in [0, 1].
 
     Returns
     -------
@@ -44,7 +46,9 @@ def cluster_parts(images: np.ndarray, inside: np.ndarray, num_parts: int) -> np.
         return out
     from sklearn.cluster import AgglomerativeClustering, KMeans
 
-    colors = smoothed(images, inside)[inside]
+    _, row, column = np.nonzero(inside)
+    places = np.stack([(column + 0.5) / inside.shape[2], (row + 0.5) / inside.shape[1]], 1)
+    colors = np.concatenate([smoothed(images, inside)[inside], 255 * place * places], 1)
     chosen = np.random.default_rng(0).permutation(len(colors))[:MOST_PIXELS]
     count = min(CLUSTERS, len(np.unique(colors[chosen].round(3), axis=0)))
     clusters = KMeans(count, n_init=1, random_state=0).fit(colors[chosen])
@@ -58,12 +62,12 @@ def cluster_parts(images: np.ndarray, inside: np.ndarray, num_parts: int) -> np.
 
 
 def means(colors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean colour of each label, (L, 3)."""
+    """Mean of the rows (P, D) of each label, (L, D)."""
     return np.stack([np.bincount(labels, column) for column in colors.T], 1) / np.bincount(labels)[:, None]
 
 
 def nearest(colors: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Row of ``palette`` (L, 3) that is nearest to each colour (P, 3)."""
+    """Row of ``palette`` (L, D) that is nearest to each of (P, D)."""
     return cKDTree(palette).query(colors)[1]
 
 

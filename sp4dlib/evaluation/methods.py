@@ -16,6 +16,8 @@ from sp4dlib.evaluation.subjects import Scene
 from sp4dlib.evaluation.tuning import tuned
 
 SETTINGS = ("baseline", "ceiling", "generated", "given")
+# Weight of place where one camera took all pictures; like the constants of the baselines, found on the val rigs.
+PLACE = {"multi-frame": 1.0}
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def _model(scene: Scene, setting: str, pipeline, steps, guidance, seed) -> Itera
             yield Prediction(f"model{suffix}", parts, extra | agreement(parts, rgb), rgb)
         else:
             yield Prediction(f"model{suffix}", parts, {})
-            yield Prediction(f"model{suffix}_mask", coding.decode(images, count, inside=scene.parts >= 0), {})
+            parts = coding.decode(images, count, inside=scene.parts >= 0, place=PLACE.get(scene.protocol, 0.0))
+            yield Prediction(f"model{suffix}_mask", parts, {})
 
 
 def seed_of(seed: int, scene: Scene) -> int:
