@@ -107,3 +107,9 @@ def test_places_count_where_they_are_told_to():
     true = np.where(inside, np.arange(32) >= 16, -1).astype(int)
     assert segmentation_scores(coding.decode(grey, 2, inside=inside, place=1.0), true)["miou"] > 0.8
     assert segmentation_scores(coding.decode(grey, 2, inside=inside), true)["miou"] < 0.7
+
+
+def test_more_parts_than_clusters_come_back_as_told():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    parts = coding.decode(pictures, 100, inside=np.ones((2, 40, 40), bool))
+    assert parts.max() + 1 == 100

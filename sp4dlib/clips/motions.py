@@ -36,8 +36,7 @@ def invent_motion(rig: Rig, parts: Parts, generator: np.random.Generator, name: 
         It ends as it begins. Where no part has a parent nothing moves.
     """
     base = next((animation for animation in rig.animations if animation.name == REST), None) or bind_pose(rig)
-    first = [int(np.flatnonzero(parts.joint_part == part)[0]) for part in range(len(parts))
-             if parts.parents[part] >= 0 and (parts.joint_part == part).any()]
+    first = first_joints(parts)
     count = max(1, round(SHARE * len(first)))
     times = np.linspace(0, SECONDS, KEYS)
     tracks = []
@@ -50,6 +49,12 @@ def invent_motion(rig: Rig, parts: Parts, generator: np.random.Generator, name: 
         values = (Rotation.from_quat(base.rotation[joint]) * delta).as_quat()
         tracks.append(Track(int(joint), "rotation", times, values))
     return Animation(name, SECONDS, base.translation, base.rotation, base.scale, tuple(tracks), base.before)
+
+
+def first_joints(parts: Parts) -> list[int]:
+    """The joints about which parts turn: the first of each that has a parent."""
+    return [int(np.flatnonzero(parts.joint_part == part)[0]) for part in range(len(parts))
+            if parts.parents[part] >= 0 and (parts.joint_part == part).any()]
 
 
 def bind_pose(rig: Rig) -> Animation:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from sp4dlib.clips import Parts, Skip
-from sp4dlib.clips.motions import local_bind
+from sp4dlib.clips.motions import first_joints, local_bind
 from sp4dlib.rigs import Animation, Rig
 
 BEYOND = (10.0, 30.0)   # degrees past the largest angle of training
@@ -67,9 +67,7 @@ def rare_pose(rig: Rig, parts: Parts, limits: Mapping[str, float], generator: np
     """
     own = joint_angles(rig)
     limit = np.array([max(angle, limits.get(name, 0.0)) for name, angle in zip(rig.skeleton.names, own)])
-    first = [int(np.flatnonzero(parts.joint_part == part)[0]) for part in range(len(parts)) if
-             parts.parents[part] >= 0 and (parts.joint_part == part).any()]
-    free = [joint for joint in first if limit[joint] + BEYOND[1] <= MOST]
+    free = [joint for joint in first_joints(parts) if limit[joint] + BEYOND[1] <= MOST]
     if not free:
         return Skip("no rare pose", f"training animations turn every joint of {rig.name} by more than "
                                     f"{MOST - BEYOND[1]:.0f} degrees")
