@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import trimesh
 
-from sp4dlib.rigs import Mesh, Rig, quadruped
+from sp4dlib.rigs import Mesh, Rig, Skeleton, quadruped
 
 
 @lru_cache
@@ -48,6 +49,20 @@ def thirds(mesh: Mesh, rings: int = 60, sides: int = 16, parts: int = 3) -> np.n
     """Equal shares of a tube's rings; borders lie half-way between two rings."""
     ring = np.r_[np.repeat(np.arange(rings), sides), 0, rings - 1]
     return ring * parts // rings
+
+
+def ball(center=(0, 0, 0), radius: float = 1.0, subdivisions: int = 3) -> Mesh:
+    """A closed ball of triangles."""
+    made = trimesh.creation.icosphere(subdivisions, radius)
+    return Mesh(made.vertices + np.asarray(center), made.faces)
+
+
+def chain(points, names=None) -> Skeleton:
+    """A skeleton of joints in a row; without names the last is an end joint."""
+    bind = np.tile(np.eye(4), (len(points), 1, 1))
+    bind[:, :3, 3] = points
+    names = names or tuple(f"joint{i}" for i in range(len(points) - 1)) + ("tip_end",)
+    return Skeleton(np.arange(len(points)) - 1, tuple(names), bind)
 
 
 def joined(*meshes: Mesh) -> Mesh:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifting_meshes import animal, joined, thirds, tube, unwelded
@@ -10,10 +9,9 @@ from lifting_meshes import animal, joined, thirds, tube, unwelded
 from sp4dlib.lifting import bone_weights, extract_skeleton, harmonic_weights, literal_harmonic_weights
 from sp4dlib.lifting.delaunay import delaunay_laplacian
 from sp4dlib.lifting.harmonic import limit_influences
-from sp4dlib.lifting.heat import _times_farther
 from sp4dlib.lifting.linear import _factorize_superlu, cotangent_laplacian, laplacian, lifted, solve
 from sp4dlib.lifting.surface import part_borders, weld
-from sp4dlib.rigs import Mesh, Skeleton
+from sp4dlib.rigs import Mesh
 
 
 def assert_weights(weights, shape):
@@ -327,63 +325,3 @@ def test_bad_width_and_part_count():
         harmonic_weights(mesh, labels, method="cold")
     with pytest.raises(ValueError, match="only 2 parts"):
         harmonic_weights(mesh, labels, parts=2)
-
-
-def chain(points, names):
-    bind = np.tile(np.eye(4), (len(points), 1, 1))
-    bind[:, :3, 3] = points
-    return Skeleton(np.arange(len(points)) - 1, names, bind)
-
-
-def test_bone_weights_follow_the_nearest_bone():
-    rings, sides = 90, 16
-    mesh = tube(rings, sides)
-    assert trimesh.Trimesh(mesh.vertices, mesh.faces).volume > 0
-    skeleton = chain([[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]], ("a", "b", "c", "c_end"))
-    weights = bone_weights(mesh, skeleton)
-    assert_weights(weights, (len(mesh.vertices), 4))
-    assert np.all(weights[:, 3] == 0)                               # end joints have no bone
-    x = mesh.vertices[:, 0]
-    away = np.abs(x[:, None] - [1, 2]).min(1) > 0.05
-    np.testing.assert_array_equal(weights.argmax(1)[away], np.floor(np.clip(x, 0, 2.99))[away])
-    inside_out = bone_weights(Mesh(mesh.vertices, mesh.faces[:, ::-1]), skeleton)
-    np.testing.assert_allclose(inside_out, weights, atol=1e-9)
-    profile = ring_means(weights[:, 1], rings, sides)
-    middle = np.searchsorted(np.linspace(0, 3, rings), 1.5)
-    assert np.all(np.diff(profile[:middle]) >= -1e-6) and np.all(np.diff(profile[middle:]) <= 1e-6)
-
-
-def test_bone_weights_of_a_leaf_without_end_joint_and_of_one_joint():
-    mesh = tube(30, 8)
-    leaf = bone_weights(mesh, chain([[0, 0, 0], [2, 0, 0]], ("a", "b")))
-    assert leaf[mesh.vertices[:, 0] > 2.3, 1].min() > 0.9
-    np.testing.assert_array_equal(bone_weights(mesh, chain([[1.0, 0, 0]], ("only",))), np.ones((len(mesh.vertices), 1)))
-
-
-def test_bone_weights_reach_every_shell():
-    body, inner = tube(40, 12), tube(10, 6, length=0.2, radius=0.05)
-    mesh = joined(body, Mesh(inner.vertices + [1.2, 3, 0], inner.faces))        # an island that holds no bone
-    skeleton = chain([[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]], ("a", "b", "c", "c_end"))
-    weights = bone_weights(mesh, skeleton)
-    assert_weights(weights, (len(mesh.vertices), 4))
-    assert np.all(weights[len(body.vertices):].argmax(1) == 1)
-    coat = tube(40, 12, radius=0.5)                                 # hides the bones behind the body
-    coated = bone_weights(joined(body, coat), skeleton)[len(body.vertices):]
-    x = coat.vertices[:, 0]
-    away = np.abs(x[:, None] - [1, 2]).min(1) > 0.15
-    np.testing.assert_array_equal(coated.argmax(1)[away], np.floor(np.clip(x, 0, 2.99))[away])
-    with pytest.raises(ValueError, match="strength"):
-        bone_weights(mesh, skeleton, strength=0)
-
-
-def test_bone_weights_of_an_animal():
-    rig = animal()
-    error = np.abs(bone_weights(rig, rig.skeleton) - rig.weights).sum(1).mean()
-    assert error < 0.32                                             # measured 0.277
-
-
-def test_a_bone_that_the_skin_faces_counts_as_farther_unless_it_faces_all_that_are_near():
-    distance = np.array([[1.0, 2.0, 9.0], [1.0, 2.0, 9.0]])
-    facing = np.array([[-0.2, -0.9, 0.8], [0.2, -0.9, 0.8]])          # the third bone is far from both
-    expected = [[1, 1, 1], [2 / 1.2, 3, 2 / 1.8]]
-    np.testing.assert_allclose(_times_farther(distance, facing), expected)

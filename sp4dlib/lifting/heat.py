@@ -1,41 +1,44 @@
-"""Skinning weights from bones alone: heat from the nearest bones, sharpened by the band of the labels it gives."""
+"""Skinning weights from bones alone: heat from the nearest bones that the skin sees."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import diags
 
-from sp4dlib.lifting.harmonic import blend, fade, limit_influences
-from sp4dlib.lifting.linear import laplacian, lifted, solve
+from sp4dlib.lifting.harmonic import fade, limit_influences
+from sp4dlib.lifting.linear import cotangent_laplacian, lifted, solve
+from sp4dlib.lifting.sight import face_normals, goes_round, holds, sees, unit
 from sp4dlib.lifting.skeleton import END
 from sp4dlib.lifting.surface import Surface, weld
-from sp4dlib.lifting.votes import ray_caster
-from sp4dlib.lifting.winding import turned_alike
+from sp4dlib.lifting.winding import turned_outward
 from sp4dlib.rigs.rig import Skeleton
 
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
-STRENGTH = 4.0      # how closely weights follow the nearest bone; so near, they are most like Blender's
-TURNED = 3.0        # times that a bone counts as farther, at most, because the skin faces it
-DOUBT = 0.2         # heat of a vertex whose nearest bone lies behind other skin
-CLOTH = 0.1         # share of the way from vertex to bone, at its start, within which other skin hides nothing
-THROUGH = 64        # walls that a way is followed through
+STRENGTH = 4.0      # how closely weights follow the nearest bone; what Blender's heat comes to
+DOUBT = 0.01        # heat of a vertex whose nearest bone lies behind other skin
+CLOTH = 0.2         # share of a shell's area that looks at the bones which the shell goes round, from which it is cloth
+NEAR = 1.5          # times the distance to the nearest bone within which cloth looks at all bones
+COAT = 0.3          # share of a shell's area that sees its bone, up to which the shell is a coat if it goes round bones
+LOST = 0.02         # the same, up to which it sees no bone
+PIECES = 0.2        # share of the skin below which no shell is a body, and the mesh is put together from pieces
+FOREIGN = 4.0       # times that the body's bones count as farther for a shell that sees no bone
+BODY = 0.1          # share of a bone's skin that lies on the largest shell, from which the bone is the body's
 TIED = 1e-4         # bones whose distances differ by less than this share are equally near
-BAND = 0.15         # share of the weights that the labels' band gives; heat gives the others
 
 
 def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_influences: int | None = 4) -> np.ndarray:
-    """Skinning weights of a skeleton's joints: heat, sharpened by the band round the borders of its labels.
+    """Skinning weights of a skeleton's joints, by heat: how near the skin is to each bone, spread along the skin.
 
-    :func:`bone_heat` spreads each bone's weight by how near the skin is to it, as in Pinocchio and Blender. That blend
-    is too wide on stout limbs. So 15 % of the weights come from the labels, which are the largest of the heat's
-    weights, blended in a band as wide as the limb says (:func:`sp4dlib.lifting.harmonic_weights`).
+    As in Pinocchio and Blender where skin sees its bones; :func:`bone_heat` says what is different. Weights below 0.05
+    run out at half of that.
 
     Parameters
     ----------
     mesh : object with ``vertices`` (N, 3) and ``faces`` (F, 3)
     skeleton : Skeleton
         Bones run from each joint to its children. A leaf joint's bone runs on by half its parent's bone; one
-        whose name ends in ``_end`` has no bone, so its weights are zero.
+        whose name ends in ``_end`` has no bone, so its weights are zero. So are those of a joint that lies on its
+        only child.
     strength : float
         As for :func:`bone_heat`.
     max_influences : int or None
@@ -52,14 +55,7 @@ def bone_weights(mesh, skeleton: Skeleton, *, strength: float = STRENGTH, max_in
         If the mesh has no faces or is not finite, or the strength is not positive.
     """
     surface = weld(mesh)
-    heat = bone_heat(surface, skeleton, strength)
-    weights = (1 - BAND) * fade(heat) + BAND * blend(surface, heat.argmax(1), len(skeleton))
-    return limit_influences(weights, max_influences)[surface.index]
-
-
-def bone_labels(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) -> np.ndarray:
-    """The joint whose skin each vertex is, by the largest :func:`bone_heat`; shape (M,)."""
-    return bone_heat(surface, skeleton, strength).argmax(1)
+    return limit_influences(fade(bone_heat(surface, skeleton, strength)), max_influences)[surface.index]
 
 
 def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) -> np.ndarray:
@@ -67,18 +63,25 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
 
     Pinocchio's equation (Baran and Popovic 2007, "Automatic Rigging and Animation of 3D Characters"):
     ``(L + M H) w_j = M H p_j``, where p_j is 1 where j's bone is the nearest, and ``H = strength / d^2`` with the
-    distance d to that bone. L is the tufted Laplacian. Where the nearest point is a joint, several bones are equally
-    near, the joint's own, its siblings' and its parent's: they share p, and each adds its heat.
+    distance d to that bone. L is the cotangent Laplacian, M the area. Where the nearest point is a joint, several bones
+    are equally near, the joint's own, its siblings' and its parent's: they share p, and each adds its heat.
 
-    A bone that the skin faces, as the trunk faces an arm beside it, counts as farther: by ``2 / (1 + c)``, c being the
-    cosine between the normal and the way from the bone, as in Blender. There a bone that the skin faces squarely is out
-    of the question; here it is three times as far at most, and no farther than it is where the skin faces all bones
-    that are near, as the inner side of a sleeve does.
+    What follows agrees with Blender's "automatic weights" where these are sure, and departs from them elsewhere:
 
-    Pinocchio and Blender give heat only to vertices that see their bone, so that loose cloth, or a fin whose bones run
-    outside of it, gets none and takes any weights that reach it. Here a vertex whose nearest bone is hidden follows it
-    as well, at a fifth of the heat: it gives way to neighbours that are sure. What hides is skin through which the way
-    to the bone *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
+    * A bone that the skin faces, as the trunk faces an arm beside it, counts as farther: by ``2 / (1 + c)``, c being
+      the cosine between the normal and the way from the bone.
+    * Only vertices that see their bone have heat; the others take what reaches them along the skin. Here they have a
+      little, a hundredth, so that every shell gets weights. What hides is skin through which the way to the bone
+      *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
+    * Cloth goes round bones and looks at them with its inner side, a fifth of its area or more. Nothing hides its bones
+      and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
+    * A shell that sees next to no bone is a coat, if it goes round them, and no less sure than the body below it. If
+      not, as the barrel of a pistol in a hand, it belongs to what it is fixed to: bones with skin on the largest shell
+      that sees any are the body's, and count four times as far for it as other bones.
+    * Where no shell is large, the mesh is put together from pieces whose ends lie in each other: they see the bones
+      that they hold.
+    * Where the skeleton is one bone on a root at its start, the root holds the largest of several shells: the socket
+      of a lever.
 
     Raises
     ------
@@ -87,39 +90,75 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     """
     if not strength > 0:
         raise ValueError(f"strength must be positive; got {strength}")
-    owners, starts, stops = bones(skeleton)
-    distance, foot = _bone_distance(surface.vertices, starts, stops)
-    distance = np.maximum(distance, 1e-4 * surface.size)
-    faces = _outward(surface, foot, distance.argmin(1))
-    apparent = distance * _times_farther(distance, _facing(surface, faces, foot))
-    rows, nearest = np.arange(len(distance)), apparent.argmin(1)
-    least = apparent[rows, nearest]
-    sure = _visible(surface, faces, foot[rows, nearest])
+    owners, close, least, sure = _sources(surface, skeleton)
     held, columns = np.unique(owners, return_inverse=True)
-    share = np.stack([(apparent[:, columns == joint] <= (1 + TIED) * least[:, None]).sum(1)
-                      for joint in range(len(held))], axis=1)
-    stiffness, mass = laplacian(surface.vertices, surface.faces)
-    pull = np.maximum(mass, 1e-9 * mass.mean()) * strength * np.where(sure, 1, DOUBT) / least**2
+    share = np.stack([close[:, columns == joint].sum(1) for joint in range(len(held))], axis=1)
+    stiffness, mass = cotangent_laplacian(surface.vertices, surface.faces)
+    pull = np.maximum(mass, 1e-9 * mass.mean() or 1) * strength * np.where(sure, 1, DOUBT) / least**2
     found = solve(lifted(stiffness + diags(pull * share.sum(1))), pull[:, None] * share)
-    out = np.zeros((len(rows), len(skeleton)))
-    out[:, held] = np.maximum(found, 0)
+    out = np.zeros((len(surface.vertices), len(skeleton)))
+    out[:, held] = np.maximum(found, 0)                                 # obtuse triangles let some run below 0
     return out / out.sum(1, keepdims=True)
 
 
+def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What heats each vertex.
+
+    Returns
+    -------
+    owners : ndarray of int, shape (S,)
+        Joint of each segment, as of :func:`bones`.
+    close : ndarray of bool, shape (M, S)
+        The nearest segments of each vertex.
+    least : ndarray, shape (M,)
+        How far these count as being.
+    sure : ndarray of bool, shape (M,)
+        Whether the vertex sees them, or needs not to.
+    """
+    owners, starts, stops = bones(skeleton)
+    distance, foot = _bone_distance(surface.vertices, starts, stops)
+    distance = np.maximum(distance, 1e-4 * surface.size)
+    faces = turned_outward(surface)
+    facing = _facing(surface, faces, foot)
+    cloth, inner = _cloth(surface, distance, foot, facing)
+    apparent = distance * np.where(inner[:, None], 1, 2 / (1.001 + facing))      # never infinitely far
+    socket = np.all(starts == stops, axis=1)                            # the root's point beside the only bone
+    if socket.any() and len(socket) > 1:
+        largest = surface.shells == np.bincount(surface.shells, surface.areas).argmax()
+        holder = largest & (surface.shells.max() > 0)
+        apparent[holder[:, None] != socket] = np.inf
+    close, sure = _nearest(surface, faces, foot, apparent, facing, cloth)
+    area, seeing = (np.bincount(surface.shells, w)[surface.shells] for w in (surface.areas, surface.areas * sure))
+    coat = (seeing <= COAT * area) & _round(surface, np.flatnonzero(~sure), distance, foot)
+    lost = (seeing <= LOST * area) & ~coat
+    sure = (sure | coat) & ~lost
+    if lost.any() and not lost.all():
+        body = np.bincount(surface.shells, surface.areas * ~lost).argmax()
+        of_body = _of_body(surface, close[sure], owners, np.flatnonzero(sure), body)
+        apparent[lost] = distance[lost]
+        close[lost] = _candidates(distance[lost] * np.where(of_body, FOREIGN, 1))
+    return owners, close, np.where(close, apparent, np.inf).min(1), sure
+
+
 def bones(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Segments of a skeleton: the joint that each belongs to (S,), its start and its stop (S, 3)."""
+    """Segments of a skeleton: the joint that each belongs to (S,), its start and its stop (S, 3).
+
+    None has length 0, but the root's where it has no other and the skeleton one other segment at most.
+    """
     joints, parents = skeleton.joints, skeleton.parents
-    owners, starts, stops = [], [], []
+    owners, stops = [], []
     for joint in range(len(skeleton)):
         children = np.flatnonzero(parents == joint)
         if not len(children) and skeleton.names[joint].endswith(END) and joint:
             continue
         bone = joints[joint] - joints[parents[joint]] if joint else np.zeros(3)
         targets = joints[children] if len(children) else joints[joint][None] + bone / 2
+        targets = targets[np.linalg.norm(targets - joints[joint], axis=1) > 1e-6 * np.ptp(joints, axis=0).max()]
         owners += [joint] * len(targets)
-        starts += [joints[joint]] * len(targets)
         stops += list(targets)
-    return np.array(owners), np.array(starts), np.array(stops)
+    if len(owners) <= 1 and 0 not in owners:
+        owners, stops = [0, *owners], [joints[0], *stops]
+    return np.array(owners), joints[owners], np.array(stops)
 
 
 def _bone_distance(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,73 +170,63 @@ def _bone_distance(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) ->
     return np.linalg.norm(points[:, None] - foot, axis=-1), foot
 
 
-def _outward(surface: Surface, foot: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """The faces (G, 3), turned so that their normals point away from the nearest of each vertex' bones.
-
-    Faces that run against their neighbours are turned, and all faces of a shell whose normals mostly point towards the
-    nearest bones: the shell is inside out.
-    """
-    faces = turned_alike(surface)
-    way = surface.vertices - foot[np.arange(len(foot)), nearest]
-    cosine = np.sum(_unit(way) * _normals(surface, faces, face_areas=True), axis=1)
-    inward = np.bincount(surface.shells, surface.areas * cosine) < 0
-    return np.where(inward[surface.shells[faces[:, 0]]][:, None], faces[:, ::-1], faces)
-
-
 def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray:
-    """Cosine between each vertex' normal and the way from each bone to it, (M, S)."""
-    normals = _normals(surface, faces, face_areas=False)
-    return np.einsum("msk,mk->ms", _unit(surface.vertices[:, None] - foot), normals)
+    """Cosine between each vertex' normal and the way from each bone to it, (M, S).
+
+    The normal is the mean over the faces round the vertex, all alike: one large face beside a joint does not turn the
+    normals of the whole ring there.
+    """
+    normals = np.repeat(face_normals(surface.vertices, faces), 3, axis=0)
+    normals = unit(np.stack([np.bincount(faces.ravel(), axis, minlength=len(surface.vertices)) for axis in normals.T],
+                            axis=1))
+    return np.einsum("msk,mk->ms", unit(surface.vertices[:, None] - foot), normals)
 
 
-def _times_farther(distance: np.ndarray, facing: np.ndarray) -> np.ndarray:
-    """How many times farther bones count than they are, (M, S), by the cosines ``facing`` (M, S)."""
-    near = distance <= TURNED * distance.min(1, keepdims=True)
+def _of_body(surface: Surface, close: np.ndarray, owners: np.ndarray, sure: np.ndarray, body: int) -> np.ndarray:
+    """Whether some skin of each segment's joint is on the shell ``body``, or it has none; bool (S,).
+
+    ``close`` (R, S) are the bones of the vertices ``sure`` (R,) that see them.
+    """
+    areas, on_body = surface.areas[sure], surface.shells[sure] == body
+    skin = np.array([close[:, owners == owner].any(1) @ np.stack([areas, areas * on_body], axis=1) for owner in owners])
+    return (skin[:, 1] > BODY * skin[:, 0]) | (skin[:, 0] == 0)
+
+
+def _cloth(surface: Surface, distance: np.ndarray, foot: np.ndarray,
+           facing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which vertices are on cloth, and on its inner side, bool (M,) each."""
+    near = distance <= NEAR * distance.min(1, keepdims=True)
     inner = np.where(near, facing, -1).max(1) < 0
-    return np.where(inner[:, None], 1, np.minimum(2 / np.maximum(1 + facing, 1e-9), TURNED))
+    looking = np.flatnonzero(inner)
+    areas = np.bincount(surface.shells, surface.areas)
+    seeing = np.bincount(surface.shells[looking], surface.areas[looking], minlength=len(areas))
+    cloth = (seeing > CLOTH * areas)[surface.shells] & _round(surface, looking, distance, foot)
+    return cloth, inner & cloth
 
 
-def _normals(surface: Surface, faces: np.ndarray, face_areas: bool) -> np.ndarray:
-    """Normal of each vertex (M, 3): the mean over its faces, weighted by their areas or all alike.
-
-    All alike, one large face beside a joint does not turn the normals of the whole ring there.
-    """
-    a, b, c = np.moveaxis(surface.vertices[faces], 1, 0)
-    cross = np.cross(b - a, c - a)
-    cross = np.repeat(cross if face_areas else _unit(cross), 3, axis=0)
-    return _unit(np.stack([np.bincount(faces.ravel(), cross[:, k], minlength=len(surface.vertices))
-                           for k in range(3)], axis=1))
+def _round(surface: Surface, vertices: np.ndarray, distance: np.ndarray, foot: np.ndarray) -> np.ndarray:
+    """Vertices (M,) of shells that go round the bones nearest to most of their given ``vertices`` (R,), by area."""
+    around = goes_round(surface, vertices, foot[vertices, distance[vertices].argmin(1)])
+    balance = np.bincount(surface.shells[vertices], np.where(around, 1, -1) * surface.areas[vertices],
+                          minlength=surface.shells.max() + 1)
+    return (balance > 0)[surface.shells]
 
 
-def _visible(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray:
-    """Whether the straight way from each vertex to its bone's point (M, 3) enters no skin, but at its start; bool (M,).
-
-    Skin through which it leaves does not count: what it leaves was entered at the vertex itself, or holds the vertex,
-    as a head does the inner half of an eye. ``faces`` (G, 3) are turned outward.
-    """
-    center, scale = surface.vertices.mean(0), 1 / surface.size          # Embree computes in float32
-    points, targets = (surface.vertices - center) * scale, (foot - center) * scale
-    a, b, c = np.moveaxis(points[faces], 1, 0)
-    normals = _unit(np.cross(b - a, c - a))
-    caster = ray_caster(points, surface.faces)
-    length = np.linalg.norm(targets - points, axis=1)
-    ways, done = _unit(targets - points), CLOTH * length
-    seen, going = np.ones(len(points), bool), np.flatnonzero(length > 0)
-    for _ in range(THROUGH):
-        if not len(going):
-            break
-        starts = points[going] + done[going, None] * ways[going]
-        hit = caster.run(starts.astype(np.float32), ways[going].astype(np.float32), output=True)
-        reached, face = done[going] + hit["tfar"], hit["primID"]
-        met = (face >= 0) & (reached < (1 - 1e-4) * length[going])
-        going, reached, face = going[met], reached[met], face[met]
-        enters = np.sum(normals[face] * ways[going], axis=1) < -1e-5
-        seen[going[enters]] = False
-        going, reached = going[~enters], reached[~enters]
-        done[going] = reached + 1e-5                                    # beyond the wall, whatever float32 makes of it
-    return seen
+def _candidates(apparent: np.ndarray) -> np.ndarray:
+    """Which bones are nearest to each vertex, ties included; bool (M, S)."""
+    return apparent <= (1 + TIED) * apparent.min(1, keepdims=True)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) at length 1; those of no length stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.finfo(float).tiny)
+def _nearest(surface: Surface, faces: np.ndarray, foot: np.ndarray, apparent: np.ndarray,
+             facing: np.ndarray, cloth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest bones (M, S) of each vertex, those that it sees if it sees any; and whether it does (M,)."""
+    candidates = _candidates(apparent)
+    vertex, bone = np.nonzero(candidates)
+    seen = sees(surface, faces, vertex, foot[vertex, bone]) | cloth[vertex]
+    sizes = np.bincount(surface.shells, surface.areas)
+    if sizes.max() < PIECES * sizes.sum():
+        seen |= (facing[vertex, bone] > 0) & holds(surface, vertex, foot[vertex, bone])
+    close = np.zeros_like(candidates)
+    close[vertex[seen], bone[seen]] = True
+    sure = close.any(1)
+    return np.where(sure[:, None], close, candidates), sure

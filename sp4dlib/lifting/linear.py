@@ -10,6 +10,7 @@ from scipy.sparse.linalg import splu
 
 from sp4dlib.lifting.delaunay import delaunay_laplacian
 
+FLAT = 1e-6         # double area over the longest side squared, at least, of a triangle of the plain Laplacian
 COLUMNS = 32        # right-hand sides solved at a time: cholespy takes 128 at most, and fewer need less memory
 
 
@@ -42,21 +43,21 @@ def laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.n
 
 
 def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray) -> tuple[csc_matrix, np.ndarray]:
-    """Plain cotangent Laplacian, its edge weights floored just above 0 so that slivers leave it positive.
+    """Plain cotangent Laplacian; parameters and returns as for :func:`laplacian`.
 
-    It joins vertices of one triangle only, where :func:`laplacian` flips edges. Parameters and returns as there.
+    It joins vertices of one triangle only, where :func:`laplacian` flips edges, and has entries of either sign. It is
+    summed over triangles, whose areas are held above 0, so that slivers leave it positive semi-definite.
     """
     count = len(vertices)
-    stiffness, mass = csc_matrix((count, count)), np.zeros(count)
-    for a, b, c in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        i, j = faces[:, a], faces[:, b]
-        u, v = vertices[i] - vertices[faces[:, c]], vertices[j] - vertices[faces[:, c]]
-        double_area = np.linalg.norm(np.cross(u, v), axis=1)
-        cotangent = np.clip(np.sum(u * v, axis=1) / np.maximum(double_area, np.finfo(float).tiny), 1e-6, 1e6) / 2
-        stiffness += coo_matrix((np.concatenate([cotangent, cotangent, -cotangent, -cotangent]),
-                                 (np.concatenate([i, j, i, j]), np.concatenate([i, j, j, i]))), shape=(count, count))
-        mass += np.bincount(faces[:, c], double_area / 6, minlength=count)
-    return csc_matrix(stiffness), mass
+    corners = vertices[faces]
+    edges = corners[:, [2, 0, 1]] - corners[:, [1, 2, 0]]               # opposite each corner
+    square = np.sum(edges * edges, axis=2)
+    double_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    held = np.maximum(double_area, np.maximum(FLAT * square.max(1), np.finfo(float).tiny))
+    products = np.einsum("gik,gjk->gij", edges, edges) / (2 * held[:, None, None])
+    row, column = np.broadcast_arrays(faces[:, :, None], faces[:, None, :])
+    stiffness = coo_matrix((products.ravel(), (row.ravel(), column.ravel())), shape=(count, count))
+    return csc_matrix(stiffness), np.bincount(faces.ravel(), np.repeat(double_area / 6, 3), minlength=count)
 
 
 def solve(matrix, right: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from sp4dlib.lifting.surface import Surface
 
+HOLLOW = 0.01       # volume over area^1.5 from which a shell has an inside; a ball has 0.094
+
 
 def turned_alike(surface: Surface) -> np.ndarray:
     """The faces (G, 3), those turned that run against their neighbours.
@@ -37,3 +39,19 @@ def turned_alike(surface: Surface) -> np.ndarray:
     for face, turn in zip(reached[1:], turns):                          # parents come before their children
         turned[face] = turned[above[face]] ^ turn
     return np.where(turned[:-1, None], faces[:, ::-1], faces)
+
+
+def turned_outward(surface: Surface) -> np.ndarray:
+    """The faces (G, 3), turned alike, and all those of a shell that is inside out: its volume is negative.
+
+    Of an open shell it is the volume to its middle. A shell that holds next to none, as a sheet, stays as it is.
+    """
+    faces, shells = turned_alike(surface), surface.shells
+    count = np.bincount(shells)
+    middle = np.stack([np.bincount(shells, axis) / count for axis in surface.vertices.T], axis=1)
+    owner = shells[faces[:, 0]]
+    a, b, c = np.moveaxis(surface.vertices[faces] - middle[owner][:, None], 1, 0)
+    volume = np.bincount(owner, np.sum(a * np.cross(b, c), axis=1) / 6, minlength=len(count))
+    area = np.bincount(owner, surface.face_areas, minlength=len(count))
+    inward = volume < -HOLLOW * area**1.5
+    return np.where(inward[owner][:, None], faces[:, ::-1], faces) if inward.any() else faces
