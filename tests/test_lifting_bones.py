@@ -242,6 +242,11 @@ def test_faces_are_turned_alike_patch_by_patch():
     assert outward(turned_outward(surface))[1].all()
     whole = weld(mesh)
     assert turned_alike(whole) is whole.faces and turned_outward(whole) is whole.faces
+    outlined = weld(joined(ball(), turned(ball(radius=1.02))))          # a toon outline is meant so
+    assert turned_outward(outlined) is outlined.faces
+    mistaken = weld(joined(ball((5, 0, 0), 0.3), turned(ball())))
+    np.testing.assert_array_equal((turned_outward(mistaken) != mistaken.faces).any(1),
+                                  mistaken.vertices[mistaken.faces[:, 0], 0] < 2)
     sheet = weld(Mesh(*_grid()))
     assert turned_outward(sheet) is sheet.faces
 
@@ -268,7 +273,7 @@ def test_only_skin_that_the_way_enters_hides_a_bone():
         return surface, sees(surface, turned_outward(surface), everything, foot), foot
 
     head, eye = ball(), ball((1.1, 0, 0), 0.3)                          # a third of the eye is sunk into the head
-    for mesh in (joined(head, eye), joined(turned(head), eye), joined(head, turned(eye))):
+    for mesh in (joined(head, eye), joined(turned(head), eye), joined(turned(head), turned(eye))):
         surface, seen, foot = seen_from(mesh, [0, 0, 0])
         points = surface.vertices
         away = np.linalg.norm(points, axis=1)

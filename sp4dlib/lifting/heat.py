@@ -18,8 +18,7 @@ STRENGTH = 4.0      # how closely weights follow the nearest bone; what Blender'
 DOUBT = 0.01        # heat of a vertex whose nearest bone lies behind other skin
 CLOTH = 0.2         # share of a shell's area that looks at the bones which the shell goes round, from which it is cloth
 NEAR = 1.5          # times the distance to the nearest bone within which cloth looks at all bones
-COAT = 0.3          # share of a shell's area that sees its bone, up to which the shell is a coat if it goes round bones
-LOST = 0.02         # the same, up to which it sees no bone
+COAT = 0.2          # share of a shell's area that sees its bone, up to which the shell is a coat if it goes round bones
 PIECES = 0.2        # share of the skin below which no shell is a body, and the mesh is put together from pieces
 FOREIGN = 4.0       # times that the body's bones count as farther for a shell that sees no bone
 BODY = 0.1          # share of a bone's skin that lies on the largest shell, from which the bone is the body's
@@ -75,9 +74,9 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
       *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
     * Cloth goes round bones and looks at them with its inner side, a fifth of its area or more. Nothing hides its bones
       and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
-    * A shell that sees next to no bone is a coat, if it goes round them, and no less sure than the body below it. If
-      not, as the barrel of a pistol in a hand, it belongs to what it is fixed to: bones with skin on the largest shell
-      that sees any are the body's, and count four times as far for it as other bones.
+    * A shell that hardly sees its bones but goes round them is a coat, and no less sure than the body below it.
+    * Another that sees no bone at all, as the barrel of a pistol in a hand, belongs to what it is fixed to: bones with
+      skin on the largest shell that sees any are the body's, and count four times as far for it as other bones.
     * Where no shell is large, the mesh is put together from pieces whose ends lie in each other: they see the bones
       that they hold.
     * Where the skeleton is one bone on a root at its start, the root holds the largest of several shells: the socket
@@ -130,8 +129,7 @@ def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarr
     close, sure = _nearest(surface, faces, foot, apparent, facing, cloth)
     area, seeing = (np.bincount(surface.shells, w)[surface.shells] for w in (surface.areas, surface.areas * sure))
     coat = (seeing <= COAT * area) & _round(surface, np.flatnonzero(~sure), distance, foot)
-    lost = (seeing <= LOST * area) & ~coat
-    sure = (sure | coat) & ~lost
+    sure, lost = sure | coat, (seeing == 0) & ~coat
     if lost.any() and not lost.all():
         body = np.bincount(surface.shells, surface.areas * ~lost).argmax()
         of_body = _of_body(surface, close[sure], owners, np.flatnonzero(sure), body)

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from sp4dlib.lifting.surface import Surface
 
 HOLLOW = 0.01       # volume over area^1.5 from which a shell has an inside; a ball has 0.094
+MOST = 0.75         # share of the surface that is inside out by mistake, if so much is
 
 
 def turned_alike(surface: Surface) -> np.ndarray:
@@ -42,9 +43,12 @@ def turned_alike(surface: Surface) -> np.ndarray:
 
 
 def turned_outward(surface: Surface) -> np.ndarray:
-    """The faces (G, 3), turned alike, and all those of a shell that is inside out: its volume is negative.
+    """The faces (G, 3), turned alike, and outward where that is wanting.
 
-    Of an open shell it is the volume to its middle. A shell that holds next to none, as a sheet, stays as it is.
+    A shell is inside out if its volume is negative; that of an open shell is the volume to its middle, and one that
+    holds next to none, as a sheet, is not. Faces that had to be turned alike are turned outward. Shells that were
+    alike stay as they are, since the inside of a mouth or a toon outline is meant so, unless three quarters of the
+    surface are inside out.
     """
     faces, shells = turned_alike(surface), surface.shells
     count = np.bincount(shells)
@@ -54,4 +58,7 @@ def turned_outward(surface: Surface) -> np.ndarray:
     volume = np.bincount(owner, np.sum(a * np.cross(b, c), axis=1) / 6, minlength=len(count))
     area = np.bincount(owner, surface.face_areas, minlength=len(count))
     inward = volume < -HOLLOW * area**1.5
+    alike = np.bincount(owner, (faces != surface.faces).any(1), minlength=len(count)) == 0
+    if area[inward & alike].sum() <= MOST * area.sum():
+        inward &= ~alike
     return np.where(inward[owner][:, None], faces[:, ::-1], faces) if inward.any() else faces
