@@ -10,7 +10,8 @@ go to the nearest ancestor that is left. Many artists hang hands and feet from h
 chain that they end, or all limbs from one weightless joint. So where several trees remain, the one with the
 most skin grows by the others, those with more skin first: the root of each hangs from the joint of the nearest bone. A
 bone runs from a joint to each of its children, at a leaf through the middle of the leaf's own skin to its end. A part's
-parent is the part of the nearest joint above its own that is a part's own joint; the root, where there is none.
+parent is the part of the nearest joint above its own that is a part's own joint; the root, where there is none. A part
+whose own joint was dropped, as feet that were folded into a weightless root, stands at the heaviest of its joints.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def subject(rig: Rig, min_share: float = MIN_SHARE, tips: dict[str, np.ndarray] 
     count = len(parts)
     reference = np.stack([rig.weights[:, joint_part == part].sum(1) for part in range(count)], 1)
     skeleton, kept = deforming(rig, joint_part >= 0)
-    own_joint = np.array([skeleton.names.index(name) for name in parts.names])
+    own_joint = own_joints(parts.joint_part[kept], rig.weights[:, kept].sum(0), parts.names, skeleton.names)
     tree = part_tree(skeleton, own_joint)
     tips = {joint: scale(tip) for joint, tip in (tips or {}).items()}
     ended = with_ends(skeleton, rig, tips)
@@ -140,6 +141,13 @@ def subject(rig: Rig, min_share: float = MIN_SHARE, tips: dict[str, np.ndarray] 
     joint_reference[:, :len(kept)] = rig.weights[:, kept]
     return Subject(rig.name, rig.vertices, rig.faces, parts.labels, reference, skeleton.joints[own_joint], tree,
                    parts.names, ended, joint_part, joint_reference, own_joint)
+
+
+def own_joints(joint_part: np.ndarray, weight: np.ndarray, parts: tuple[str, ...],
+               names: tuple[str, ...]) -> np.ndarray:
+    """The joint (K,) that each part stands at: its namesake, or the heaviest of its joints where that was dropped."""
+    return np.array([names.index(part) if part in names else int(np.where(joint_part == number, weight, -1).argmax())
+                     for number, part in enumerate(parts)])
 
 
 def welded(rig: Rig):

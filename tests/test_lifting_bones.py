@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from lifting_meshes import animal, ball, chain, joined, tube
 
 from sp4dlib.lifting import bone_weights
+from sp4dlib.lifting.attached import cloth, moved_along
 from sp4dlib.lifting.harmonic import fade
-from sp4dlib.lifting.heat import _cloth, bone_heat, bones
+from sp4dlib.lifting.heat import bone_heat, bones
 from sp4dlib.lifting.linear import cotangent_laplacian
 from sp4dlib.lifting.sight import goes_round, holds, sees
 from sp4dlib.lifting.surface import weld
@@ -157,18 +158,18 @@ def test_both_sides_of_a_sleeve_follow_one_bone():
 
 
 def test_an_eye_is_no_cloth():
-    def cloth(mesh, skeleton):
+    def woven(mesh, skeleton):
         surface = weld(mesh)
         _, starts, stops = bones(skeleton)
         foot = np.repeat((starts + stops)[None] / 2, len(surface.vertices), axis=0)
         way = surface.vertices[:, None] - foot
         facing = np.einsum("msk,mk->ms", way / np.linalg.norm(way, axis=2, keepdims=True),
                            trimesh.Trimesh(surface.vertices, surface.faces, process=False).vertex_normals)
-        return surface, *_cloth(surface, np.linalg.norm(way, axis=2), foot, facing)
+        return surface, *cloth(surface, np.linalg.norm(way, axis=2), foot, facing)
 
-    surface, is_cloth, inner = cloth(joined(ball(), ball((1.1, 0, 0), 0.3)), chain([[0, 0, 0], [0, 0, 0.2]]))
+    surface, is_cloth, inner = woven(joined(ball(), ball((1.1, 0, 0), 0.3)), chain([[0, 0, 0], [0, 0, 0.2]]))
     assert not is_cloth.any() and not inner.any()                   # what looks at the bone does so from one side
-    surface, is_cloth, inner = cloth(sleeve(), chain([[0, 0, 0], [3, 0, 0]]))
+    surface, is_cloth, inner = woven(sleeve(), chain([[0, 0, 0], [3, 0, 0]]))
     assert is_cloth.all() and 0.4 < inner.mean() < 0.6
 
 
@@ -177,11 +178,28 @@ def test_a_shell_that_sees_no_bone_is_not_the_bodys():
     hand = tube(40, 12)
     grip = moved(Mesh(*_box([0.3, 0.3, 0.3])), [1.5, 0.6, 0])
     barrel = moved(Mesh(*_box([0.6, 0.1, 0.1])), [1.0, 0.6, 0])
-    skeleton = tree([-1, 0, 0, 0, 3], [[1.5, 0, 0], [0, 0, 0], [3, 0, 0], [1.5, 0.5, 0], [1.5, 0.7, 0]],
-                    ("hand", "hand_end", "other_end", "pistol", "pistol_end"))
+    skeleton = tree([-1, 0, 0, 0, 3, 2], [[1.5, 0, 0], [0, 0, 0], [2, 0, 0], [1.5, 0.5, 0], [1.5, 0.7, 0], [3, 0, 0]],
+                    ("hand", "hand_end", "finger", "pistol", "pistol_end", "finger_end"))
     weights = bone_weights(joined(hand, grip, barrel), skeleton)
     assert weights[-len(barrel.vertices):, 3].min() > 0.99
-    assert weights[:len(hand.vertices), 0].min() > 0.9
+    assert weights[:len(hand.vertices), 3].max() < 0.1
+
+
+def test_a_loose_piece_moves_as_one_with_what_is_near():
+    # Two limbs that no shell joins, and a plate beside the second that is nearer to the bone of the first.
+    first, second = tube(30, 12), moved(tube(30, 12, 3.0, 0.25), [0, 1.6, 0])
+    plate = moved(Mesh(*_box([1.0, 0.05, 0.5])), [1.5, 1.3, 0])
+    skeleton = tree([-1, 0, 0, 2], [[0, 0, 0], [3, 0, 0], [0, 1.9, 0], [3, 1.9, 0]],
+                    ("first", "first_end", "second", "second_end"))
+    weights = bone_weights(joined(first, second, plate), skeleton)[-len(plate.vertices):]
+    assert np.ptp(weights, axis=0).max() == 0 and weights.max() == 1
+    surface = weld(joined(ball(), ball((3, 0, 0)), ball((1.4, 0, 0), 0.2)))
+    of_first = surface.vertices[:, 0] < 1.1
+    labels = np.eye(3)[np.where(of_first, 0, 1)]
+    adrift = (surface.vertices[:, 0] > 1.1) & (surface.vertices[:, 0] < 1.7)
+    out = moved_along(surface, labels, adrift)
+    assert np.all(out[adrift, 0] == 1)
+    np.testing.assert_array_equal(out[~adrift], labels[~adrift])
 
 
 def _box(sides):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import diags
 
+from sp4dlib.lifting.attached import bones_of_body, cloth, coats, moved_along
 from sp4dlib.lifting.harmonic import fade, limit_influences
 from sp4dlib.lifting.linear import cotangent_laplacian, lifted, solve
-from sp4dlib.lifting.sight import face_normals, goes_round, holds, sees, unit
+from sp4dlib.lifting.sight import face_normals, holds, sees, unit
 from sp4dlib.lifting.skeleton import END
 from sp4dlib.lifting.surface import Surface, weld
 from sp4dlib.lifting.winding import turned_outward
@@ -16,12 +17,9 @@ from sp4dlib.rigs.rig import Skeleton
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
 STRENGTH = 4.0      # how closely weights follow the nearest bone; what Blender's heat comes to
 DOUBT = 0.01        # heat of a vertex whose nearest bone lies behind other skin
-CLOTH = 0.2         # share of a shell's area that looks at the bones which the shell goes round, from which it is cloth
-NEAR = 1.5          # times the distance to the nearest bone within which cloth looks at all bones
-COAT = 0.05         # share of a shell's area that sees its bone, up to which the shell is a coat if it goes round bones
 PIECES = 0.2        # share of the skin below which no shell is a body, and the mesh is put together from pieces
+CARRIED = 0.5       # share of the joints that are the body's, from which what sees no bone is carried by a body
 FOREIGN = 4.0       # times that the body's bones count as farther for a shell that sees no bone
-BODY = 0.1          # share of a bone's skin that lies on the largest shell, from which the bone is the body's
 TIED = 1e-4         # bones whose distances differ by less than this share are equally near
 
 
@@ -75,10 +73,10 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     * Cloth goes round bones and looks at them with its inner side, a fifth of its area or more. Nothing hides its bones
       and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
     * A shell that hardly sees its bones but goes round them is a coat, and no less sure than the body below it.
-    * Another that sees no bone at all, as the barrel of a pistol in a hand, belongs to what it is fixed to: bones with
-      skin on the largest shell that sees any are the body's, and count four times as far for it as other bones.
-    * Where no shell is large, the mesh is put together from pieces whose ends lie in each other: they see the bones
-      that they hold.
+    * Another that sees no bone at all, as the barrel of a pistol in a hand, is carried by a body, if most joints have
+      skin on the largest shell: these joints' bones count four times as far for it as others, as the pistol's.
+    * If not, the mesh is put together from pieces, and a piece that sees no bone moves as one with what is near.
+      Where no piece is large, as where each limb is a capsule, they see the bones that they hold.
     * Where the skeleton is one bone on a root at its start, the root holds the largest of several shells: the socket
       of a lever.
 
@@ -89,7 +87,7 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     """
     if not strength > 0:
         raise ValueError(f"strength must be positive; got {strength}")
-    owners, close, least, sure = _sources(surface, skeleton)
+    owners, close, least, sure, adrift = _sources(surface, skeleton)
     held, columns = np.unique(owners, return_inverse=True)
     share = np.stack([close[:, columns == joint].sum(1) for joint in range(len(held))], axis=1)
     stiffness, mass = cotangent_laplacian(surface.vertices, surface.faces)
@@ -97,10 +95,11 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     found = solve(lifted(stiffness + diags(pull * share.sum(1))), pull[:, None] * share)
     out = np.zeros((len(surface.vertices), len(skeleton)))
     out[:, held] = np.maximum(found, 0)                                 # obtuse triangles let some run below 0
-    return out / out.sum(1, keepdims=True)
+    out /= out.sum(1, keepdims=True)
+    return moved_along(surface, out, adrift) if adrift.any() else out
 
 
-def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, ...]:
     """What heats each vertex.
 
     Returns
@@ -113,29 +112,29 @@ def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarr
         How far these count as being.
     sure : ndarray of bool, shape (M,)
         Whether the vertex sees them, or needs not to.
+    adrift : ndarray of bool, shape (M,)
+        Vertices of shells whose bones none of these is.
     """
     owners, starts, stops = bones(skeleton)
     distance, foot = _bone_distance(surface.vertices, starts, stops)
     distance = np.maximum(distance, 1e-4 * surface.size)
     faces = turned_outward(surface)
     facing = _facing(surface, faces, foot)
-    cloth, inner = _cloth(surface, distance, foot, facing)
+    woven, inner = cloth(surface, distance, foot, facing)
     apparent = distance * np.where(inner[:, None], 1, 2 / (1.001 + facing))      # never infinitely far
     socket = np.all(starts == stops, axis=1)                            # the root's point beside the only bone
     if socket.any() and len(socket) > 1:
         largest = surface.shells == np.bincount(surface.shells, surface.areas).argmax()
         holder = largest & (surface.shells.max() > 0)
         apparent[holder[:, None] != socket] = np.inf
-    close, sure = _nearest(surface, faces, foot, apparent, facing, cloth)
-    area, seeing = (np.bincount(surface.shells, w)[surface.shells] for w in (surface.areas, surface.areas * sure))
-    coat = (seeing <= COAT * area) & _round(surface, np.flatnonzero(~sure), distance, foot)
-    sure, lost = sure | coat, (seeing == 0) & ~coat
-    if lost.any() and not lost.all():
-        body = np.bincount(surface.shells, surface.areas * ~lost).argmax()
-        of_body = _of_body(surface, close[sure], owners, np.flatnonzero(sure), body)
-        apparent[lost] = distance[lost]
-        close[lost] = _candidates(distance[lost] * np.where(of_body, FOREIGN, 1))
-    return owners, close, np.where(close, apparent, np.inf).min(1), sure
+    close, sure = _nearest(surface, faces, foot, apparent, facing, woven)
+    coat, lost = coats(surface, distance, foot, sure)
+    of_body = bones_of_body(surface, owners, close, sure)
+    carried = len(np.unique(owners[of_body])) > CARRIED * len(np.unique(owners))
+    apparent[lost] = distance[lost]
+    close[lost] = _candidates(distance[lost] * np.where(carried & of_body, FOREIGN, 1))
+    adrift = lost & (not carried and not lost.all())
+    return owners, close, np.where(close, apparent, np.inf).min(1), sure | coat, adrift
 
 
 def bones(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,47 +179,17 @@ def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray
     return np.einsum("msk,mk->ms", unit(surface.vertices[:, None] - foot), normals)
 
 
-def _of_body(surface: Surface, close: np.ndarray, owners: np.ndarray, sure: np.ndarray, body: int) -> np.ndarray:
-    """Whether some skin of each segment's joint is on the shell ``body``, or it has none; bool (S,).
-
-    ``close`` (R, S) are the bones of the vertices ``sure`` (R,) that see them.
-    """
-    areas, on_body = surface.areas[sure], surface.shells[sure] == body
-    skin = np.array([close[:, owners == owner].any(1) @ np.stack([areas, areas * on_body], axis=1) for owner in owners])
-    return (skin[:, 1] > BODY * skin[:, 0]) | (skin[:, 0] == 0)
-
-
-def _cloth(surface: Surface, distance: np.ndarray, foot: np.ndarray,
-           facing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which vertices are on cloth, and on its inner side, bool (M,) each."""
-    near = distance <= NEAR * distance.min(1, keepdims=True)
-    inner = np.where(near, facing, -1).max(1) < 0
-    looking = np.flatnonzero(inner)
-    areas = np.bincount(surface.shells, surface.areas)
-    seeing = np.bincount(surface.shells[looking], surface.areas[looking], minlength=len(areas))
-    cloth = (seeing > CLOTH * areas)[surface.shells] & _round(surface, looking, distance, foot)
-    return cloth, inner & cloth
-
-
-def _round(surface: Surface, vertices: np.ndarray, distance: np.ndarray, foot: np.ndarray) -> np.ndarray:
-    """Vertices (M,) of shells that go round the bones nearest to most of their given ``vertices`` (R,), by area."""
-    around = goes_round(surface, vertices, foot[vertices, distance[vertices].argmin(1)])
-    balance = np.bincount(surface.shells[vertices], np.where(around, 1, -1) * surface.areas[vertices],
-                          minlength=surface.shells.max() + 1)
-    return (balance > 0)[surface.shells]
-
-
 def _candidates(apparent: np.ndarray) -> np.ndarray:
     """Which bones are nearest to each vertex, ties included; bool (M, S)."""
     return apparent <= (1 + TIED) * apparent.min(1, keepdims=True)
 
 
 def _nearest(surface: Surface, faces: np.ndarray, foot: np.ndarray, apparent: np.ndarray,
-             facing: np.ndarray, cloth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+             facing: np.ndarray, woven: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest bones (M, S) of each vertex, those that it sees if it sees any; and whether it does (M,)."""
     candidates = _candidates(apparent)
     vertex, bone = np.nonzero(candidates)
-    seen = sees(surface, faces, vertex, foot[vertex, bone]) | cloth[vertex]
+    seen = sees(surface, faces, vertex, foot[vertex, bone]) | woven[vertex]
     sizes = np.bincount(surface.shells, surface.areas)
     if sizes.max() < PIECES * sizes.sum():
         seen |= (facing[vertex, bone] > 0) & holds(surface, vertex, foot[vertex, bone])

@@ -41,15 +41,16 @@ def goes_round(surface: Surface, vertices: np.ndarray, feet: np.ndarray) -> np.n
 
 
 def holds(surface: Surface, vertices: np.ndarray, feet: np.ndarray) -> np.ndarray:
-    """Whether the way from each vertex (R,) to the bone's point ``feet`` (R, 3) meets no skin of its own shell.
+    """Whether the bone's point ``feet`` (R, 3) is within the shell of each vertex (R,), as that looks at it; bool (R,).
 
-    If it starts inwards, the shell holds that point. bool (R,).
+    On the way to it is no skin of the shell, and behind it there is.
     """
     owner = surface.shells[surface.faces[:, 0]]
     ways = feet - surface.vertices[vertices]
     lengths = np.linalg.norm(ways, axis=1)
-    return ~_meets(surface, surface.vertices[vertices], unit(ways), lengths,
-                   lambda rays, hits: owner[hits] == surface.shells[vertices[rays]])
+    return goes_round(surface, vertices, feet) & ~_meets(
+        surface, surface.vertices[vertices], unit(ways), lengths,
+        lambda rays, hits: owner[hits] == surface.shells[vertices[rays]])
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
