@@ -17,7 +17,7 @@ from sp4dlib.rigs.rig import Skeleton
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
 STRENGTH = 4.0      # how closely weights follow the nearest bone; what Blender's heat comes to
 DOUBT = 0.01        # heat of a vertex whose nearest bone lies behind other skin
-PIECES = 0.2        # share of the skin below which no shell is a body, and the mesh is put together from pieces
+PIECES = 0.95       # share of the skin within whose shell its nearest bone is, from which other shells hide nothing
 CARRIED = 0.5       # share of the joints that are the body's, from which what sees no bone is carried by a body
 FOREIGN = 4.0       # times that the body's bones count as farther for a shell that sees no bone
 TIED = 1e-4         # bones whose distances differ by less than this share are equally near
@@ -70,13 +70,13 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     * Only vertices that see their bone have heat; the others take what reaches them along the skin. Here they have a
       little, a hundredth, so that every shell gets weights. What hides is skin through which the way to the bone
       *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
-    * Cloth goes round bones and looks at them with its inner side, a fifth of its area or more. Nothing hides its bones
+    * Cloth goes round bones and looks at them with its inner side, a third of its area or more. Nothing hides its bones
       and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
     * A shell that hardly sees its bones but goes round them is a coat, and no less sure than the body below it.
     * Another that sees no bone at all, as the barrel of a pistol in a hand, is carried by a body, if most joints have
       skin on the largest shell: these joints' bones count four times as far for it as others, as the pistol's.
     * If not, the mesh is put together from pieces, and a piece that sees no bone moves as one with what is near.
-      Where no piece is large, as where each limb is a capsule, they see the bones that they hold.
+    * Where nearly all shells hold their bones, as where each limb is a capsule of its own, no shell hides another's.
     * Where the skeleton is one bone on a root at its start, the root holds the largest of several shells: the socket
       of a lever.
 
@@ -190,9 +190,10 @@ def _nearest(surface: Surface, faces: np.ndarray, foot: np.ndarray, apparent: np
     candidates = _candidates(apparent)
     vertex, bone = np.nonzero(candidates)
     seen = sees(surface, faces, vertex, foot[vertex, bone]) | woven[vertex]
-    sizes = np.bincount(surface.shells, surface.areas)
-    if sizes.max() < PIECES * sizes.sum():
-        seen |= (facing[vertex, bone] > 0) & holds(surface, vertex, foot[vertex, bone])
+    within = (facing[vertex, bone] > 0) & holds(surface, vertex, foot[vertex, bone])
+    held = np.bincount(vertex, within, minlength=len(candidates)) > 0
+    if surface.areas[held].sum() > PIECES * surface.areas.sum():
+        seen |= within
     close = np.zeros_like(candidates)
     close[vertex[seen], bone[seen]] = True
     sure = close.any(1)
