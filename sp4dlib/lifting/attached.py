@@ -10,7 +10,6 @@ from sp4dlib.lifting.surface import Surface
 
 CLOTH = 0.35        # share of a shell's area that looks at the bones which the shell goes round, from which it is cloth
 NEAR = 1.5          # times the distance to the nearest bone within which cloth looks at all bones
-COAT = 0.05         # share of a shell's area that sees its bone, up to which the shell is a coat if it goes round bones
 BODY = 0.1          # share of a bone's skin that lies on the largest shell, from which the bone is the body's
 
 
@@ -45,10 +44,9 @@ def coats(surface: Surface, distance: np.ndarray, foot: np.ndarray, sure: np.nda
     A coat goes round the bones that other skin hides from it. ``sure`` (M,) are the vertices that see their bones;
     other parameters as for :func:`cloth`.
     """
-    area, seeing = (np.bincount(surface.shells, weight)[surface.shells]
-                    for weight in (surface.areas, surface.areas * sure))
-    coat = (seeing <= COAT * area) & _round(surface, np.flatnonzero(~sure), distance, foot)
-    return coat, (seeing == 0) & ~coat
+    lost = np.bincount(surface.shells, sure)[surface.shells] == 0
+    coat = lost & _round(surface, np.flatnonzero(lost), distance, foot)
+    return coat, lost & ~coat
 
 
 def _round(surface: Surface, vertices: np.ndarray, distance: np.ndarray, foot: np.ndarray) -> np.ndarray:

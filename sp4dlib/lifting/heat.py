@@ -72,9 +72,9 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
       *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
     * Cloth goes round bones and looks at them with its inner side, a third of its area or more. Nothing hides its bones
       and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
-    * A shell that hardly sees its bones but goes round them is a coat, and no less sure than the body below it.
-    * Another that sees no bone at all, as the barrel of a pistol in a hand, is carried by a body, if most joints have
-      skin on the largest shell: these joints' bones count four times as far for it as others, as the pistol's.
+    * A shell that sees no bone at all but goes round them is a coat, and no less sure than the body below it.
+    * Another such shell, as the barrel of a pistol in a hand, is carried by a body, if most joints have skin on the
+      largest shell: these joints' bones count four times as far for it as others, as the pistol's.
     * If not, the mesh is put together from pieces, and a piece that sees no bone moves as one with what is near.
     * Where nearly all shells hold their bones, as where each limb is a capsule of its own, no shell hides another's.
     * Where the skeleton is one bone on a root at its start, the root holds the largest of several shells: the socket
