@@ -16,7 +16,7 @@ from sp4dlib.rigs.rig import Skeleton
 
 # Chosen together on the five rigs that packages carry and the train and val rigs of the archive.
 STRENGTH = 4.0      # how closely weights follow the nearest bone; what Blender's heat comes to
-DOUBT = 0.01        # heat of a vertex whose nearest bone lies behind other skin
+DOUBT = 0.001       # heat of a vertex whose nearest bone lies behind other skin
 PIECES = 0.95       # share of the skin within whose shell its nearest bone is, from which other shells hide nothing
 CARRIED = 0.5       # share of the joints that are the body's, from which what sees no bone is carried by a body
 FOREIGN = 4.0       # times that the body's bones count as farther for a shell that sees no bone
@@ -68,7 +68,7 @@ def bone_heat(surface: Surface, skeleton: Skeleton, strength: float = STRENGTH) 
     * A bone that the skin faces, as the trunk faces an arm beside it, counts as farther: by ``2 / (1 + c)``, c being
       the cosine between the normal and the way from the bone.
     * Only vertices that see their bone have heat; the others take what reaches them along the skin. Here they have a
-      little, a hundredth, so that every shell gets weights. What hides is skin through which the way to the bone
+      little, a thousandth, so that every shell gets weights. What hides is skin through which the way to the bone
       *enters*: the far side of an eye or of a plate of armour sees the bones beyond its own near side.
     * Cloth goes round bones and looks at them with its inner side, a third of its area or more. Nothing hides its bones
       and its inner side has no wrong ones: it is not in doubt, and facing a bone makes that no farther.
