@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from sp4dlib.lifting.sight import goes_round
 from sp4dlib.lifting.surface import Surface
 
+# Chosen with those of :mod:`sp4dlib.lifting.heat`.
 CLOTH = 0.35        # share of a shell's area that looks at the bones which the shell goes round, from which it is cloth
 NEAR = 1.5          # times the distance to the nearest bone within which cloth looks at all bones
 BODY = 0.1          # share of a bone's skin that lies on the largest shell, from which the bone is the body's
