@@ -161,11 +161,11 @@ def test_an_eye_is_no_cloth():
     def woven(mesh, skeleton):
         surface = weld(mesh)
         _, starts, stops = bones(skeleton)
-        foot = np.repeat((starts + stops)[None] / 2, len(surface.vertices), axis=0)
-        way = surface.vertices[:, None] - foot
-        facing = np.einsum("msk,mk->ms", way / np.linalg.norm(way, axis=2, keepdims=True),
-                           trimesh.Trimesh(surface.vertices, surface.faces, process=False).vertex_normals)
-        return surface, *cloth(surface, np.linalg.norm(way, axis=2), foot, facing)
+        foot = np.repeat((starts + stops) / 2, len(surface.vertices), axis=0)
+        way = surface.vertices - foot
+        distance = np.linalg.norm(way, axis=1, keepdims=True)
+        normals = trimesh.Trimesh(surface.vertices, surface.faces, process=False).vertex_normals
+        return surface, *cloth(surface, distance, foot, np.sum(way / distance * normals, axis=1, keepdims=True))
 
     surface, is_cloth, inner = woven(joined(ball(), ball((1.1, 0, 0), 0.3)), chain([[0, 0, 0], [0, 0, 0.2]]))
     assert not is_cloth.any() and not inner.any()                   # what looks at the bone does so from one side

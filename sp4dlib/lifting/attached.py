@@ -25,8 +25,8 @@ def cloth(surface: Surface, distance: np.ndarray, foot: np.ndarray,
     surface : Surface
     distance : ndarray, shape (M, S)
         From each vertex to each bone.
-    foot : ndarray, shape (M, S, 3)
-        The nearest point of each bone.
+    foot : ndarray, shape (M, 3)
+        The point of the nearest bone that is nearest to each vertex.
     facing : ndarray, shape (M, S)
         Cosine between the vertex' normal and the way from the bone.
     """
@@ -35,24 +35,25 @@ def cloth(surface: Surface, distance: np.ndarray, foot: np.ndarray,
     looking = np.flatnonzero(inner)
     areas = np.bincount(surface.shells, surface.areas)
     seeing = np.bincount(surface.shells[looking], surface.areas[looking], minlength=len(areas))
-    found = (seeing > CLOTH * areas)[surface.shells] & _round(surface, looking, distance, foot)
+    found = (seeing > CLOTH * areas)[surface.shells] & _round(surface, looking, foot)
     return found, inner & found
 
 
-def coats(surface: Surface, distance: np.ndarray, foot: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def coats(surface: Surface, foot: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which vertices are on coats, and which on other shells that see no bone, bool (M,) each.
 
     A coat goes round the bones that other skin hides from it. ``sure`` (M,) are the vertices that see their bones;
-    other parameters as for :func:`cloth`.
+    the others are as for
+    :func:`cloth`.
     """
     lost = np.bincount(surface.shells, sure)[surface.shells] == 0
-    coat = lost & _round(surface, np.flatnonzero(lost), distance, foot)
+    coat = lost & _round(surface, np.flatnonzero(lost), foot)
     return coat, lost & ~coat
 
 
-def _round(surface: Surface, vertices: np.ndarray, distance: np.ndarray, foot: np.ndarray) -> np.ndarray:
+def _round(surface: Surface, vertices: np.ndarray, foot: np.ndarray) -> np.ndarray:
     """Vertices (M,) of shells that go round the bones nearest to most of their given ``vertices`` (R,), by area."""
-    around = goes_round(surface, vertices, foot[vertices, distance[vertices].argmin(1)])
+    around = goes_round(surface, vertices, foot[vertices])
     balance = np.bincount(surface.shells[vertices], np.where(around, 1, -1) * surface.areas[vertices],
                           minlength=surface.shells.max() + 1)
     return (balance > 0)[surface.shells]

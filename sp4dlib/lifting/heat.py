@@ -116,10 +116,11 @@ def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, ...]:
         Vertices of shells whose bones none of these is.
     """
     owners, starts, stops = bones(skeleton)
-    distance, foot = _bone_distance(surface.vertices, starts, stops)
-    distance = np.maximum(distance, 1e-4 * surface.size)
     faces = turned_outward(surface)
-    facing = _facing(surface, faces, foot)
+    distance, facing = _from_bones(surface, faces, starts, stops)
+    distance = np.maximum(distance, 1e-4 * surface.size)
+    nearest = distance.argmin(1)
+    foot = _feet(surface.vertices, starts[nearest], stops[nearest])
     woven, inner = cloth(surface, distance, foot, facing)
     apparent = distance * np.where(inner[:, None], 1, 2 / (1.001 + facing))      # never infinitely far
     socket = np.all(starts == stops, axis=1)                            # the root's point beside the only bone
@@ -127,8 +128,8 @@ def _sources(surface: Surface, skeleton: Skeleton) -> tuple[np.ndarray, ...]:
         largest = surface.shells == np.bincount(surface.shells, surface.areas).argmax()
         holder = largest & (surface.shells.max() > 0)
         apparent[holder[:, None] != socket] = np.inf
-    close, sure = _nearest(surface, faces, foot, apparent, facing, woven)
-    coat, lost = coats(surface, distance, foot, sure)
+    close, sure = _nearest(surface, faces, starts, stops, apparent, facing, woven)
+    coat, lost = coats(surface, foot, sure)
     of_body = bones_of_body(surface, owners, close, sure)
     carried = len(np.unique(owners[of_body])) > CARRIED * len(np.unique(owners))
     apparent[lost] = distance[lost]
@@ -158,17 +159,17 @@ def bones(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(owners), joints[owners], np.array(stops)
 
 
-def _bone_distance(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each point to each segment (M, S), and the nearest point on it (M, S, 3)."""
+def _feet(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """The point of each segment (R,) or of the only one that is nearest to each point (R, 3)."""
     along = stops - starts
-    square = np.maximum(np.sum(along * along, axis=1), np.finfo(float).tiny)
-    t = np.clip(np.einsum("msk,sk->ms", points[:, None] - starts, along) / square, 0, 1)
-    foot = starts + t[..., None] * along
-    return np.linalg.norm(points[:, None] - foot, axis=-1), foot
+    square = np.maximum(np.sum(along * along, axis=-1), np.finfo(float).tiny)
+    t = np.clip(np.sum((points - starts) * along, axis=-1) / square, 0, 1)
+    return starts + t[..., None] * along
 
 
-def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray:
-    """Cosine between each vertex' normal and the way from each bone to it, (M, S).
+def _from_bones(surface: Surface, faces: np.ndarray, starts: np.ndarray,
+                stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each vertex to each bone, and the cosine between its normal and the way from there, (M, S) each.
 
     The normal is the mean over the faces round the vertex, all alike: one large face beside a joint does not turn the
     normals of the whole ring there.
@@ -176,7 +177,12 @@ def _facing(surface: Surface, faces: np.ndarray, foot: np.ndarray) -> np.ndarray
     normals = np.repeat(face_normals(surface.vertices, faces), 3, axis=0)
     normals = unit(np.stack([np.bincount(faces.ravel(), axis, minlength=len(surface.vertices)) for axis in normals.T],
                             axis=1))
-    return np.einsum("msk,mk->ms", unit(surface.vertices[:, None] - foot), normals)
+    distance, facing = np.empty((2, len(normals), len(starts)))
+    for bone, (start, stop) in enumerate(zip(starts, stops)):           # one at a time: all at once need gigabytes
+        way = surface.vertices - _feet(surface.vertices, start, stop)
+        distance[:, bone] = np.linalg.norm(way, axis=1)
+        facing[:, bone] = np.sum(unit(way) * normals, axis=1)
+    return distance, facing
 
 
 def _candidates(apparent: np.ndarray) -> np.ndarray:
@@ -184,13 +190,14 @@ def _candidates(apparent: np.ndarray) -> np.ndarray:
     return apparent <= (1 + TIED) * apparent.min(1, keepdims=True)
 
 
-def _nearest(surface: Surface, faces: np.ndarray, foot: np.ndarray, apparent: np.ndarray,
+def _nearest(surface: Surface, faces: np.ndarray, starts: np.ndarray, stops: np.ndarray, apparent: np.ndarray,
              facing: np.ndarray, woven: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest bones (M, S) of each vertex, those that it sees if it sees any; and whether it does (M,)."""
     candidates = _candidates(apparent)
     vertex, bone = np.nonzero(candidates)
-    seen = sees(surface, faces, vertex, foot[vertex, bone]) | woven[vertex]
-    within = (facing[vertex, bone] > 0) & holds(surface, vertex, foot[vertex, bone])
+    foot = _feet(surface.vertices[vertex], starts[bone], stops[bone])
+    seen = sees(surface, faces, vertex, foot) | woven[vertex]
+    within = (facing[vertex, bone] > 0) & holds(surface, vertex, foot)
     held = np.bincount(vertex, within, minlength=len(candidates)) > 0
     if surface.areas[held].sum() > PIECES * surface.areas.sum():
         seen |= within
