@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sp4dlib.provenance import ROOT, about, commit, processor
 
-__all__ = ["RESULTS", "ROOT", "STARTED", "commit", "processor", "write"]
+__all__ = ["RESULTS", "ROOT", "STARTED", "anywhere", "commit", "processor", "write"]
 
 RESULTS = ROOT / "data" / "results"
 STARTED = time.time()
@@ -34,7 +34,7 @@ def write(name: str, results: dict, *, device: str, seed: int | None, module: st
     -------
     Path
     """
-    origin = about(device=device, seed=seed, command=" ".join(["python", "-m", module, *sys.argv[1:]]),
+    origin = about(device=device, seed=seed, command=" ".join(["python", "-m", module, *map(anywhere, sys.argv[1:])]),
                    wall_seconds=time.time() - STARTED)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
@@ -42,3 +42,11 @@ def write(name: str, results: dict, *, device: str, seed: int | None, module: st
     partial.write_text(json.dumps(origin | {"results": results}, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+def anywhere(argument: str) -> str:
+    """An argument without the paths of one machine: absolute ones from the root of the project, or the name alone."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

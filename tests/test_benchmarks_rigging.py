@@ -154,6 +154,13 @@ def test_file_is_merged_rig_by_rig(tmp_path, monkeypatch):
     assert "creature" in rigging_store.table(stored["labels"])
 
 
+def test_results_name_no_path_of_one_machine():
+    anywhere = rigging_store.record.anywhere
+    assert [anywhere(word) for word in ("--parts", "bones,twins", "runs/a", "/opt/bpy/bin/python")] == [
+        "--parts", "bones,twins", "runs/a", "python"]
+    assert anywhere(str(rigging_store.record.ROOT / "data" / "x.json")) == "data/x.json"
+
+
 def test_twins_are_measured_against_the_clean_one(monkeypatch):
     scores = weights_of("clean", Run(None, Programs()))
     assert set(scores) == {"ours", "rigid", "band", "ours_bones"} and all("l1" in made for made in scores.values())
