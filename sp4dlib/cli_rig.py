@@ -105,7 +105,7 @@ def rig(args: argparse.Namespace) -> None:
         args.model = str(default_model())
     made, report = make_rig(args)
     if not args.animate:
-        made = made.replace(animations=())
+        made, report["animations"] = made.replace(animations=()), {}
     report |= {"command": "rig", "sp4dlib": sp4dlib.__version__,
                "options": {name: value for name, value in vars(args).items() if name not in ("run", "command")},
                "seconds": round(time.perf_counter() - began, 2)}
@@ -256,7 +256,8 @@ def from_skeleton(args: argparse.Namespace, mesh):
         raise ValueError(f"{args.skeleton}: {int(out.sum())} of {int(carried.sum())} joints that carry weight lie "
                          "outside the mesh. Give --fit to scale and move the skeleton, or save both in one space")
     weights = lifting.bone_weights(mesh, given.skeleton)
-    made = rigs.Rig(mesh.vertices, mesh.faces, weights, given.skeleton, given.animations, mesh.appearance, mesh.name)
+    animations = given.animations or (lifting.wiggle(given.skeleton),)
+    made = rigs.Rig(mesh.vertices, mesh.faces, weights, given.skeleton, animations, mesh.appearance, mesh.name)
     return made, {"skeleton": str(args.skeleton), "joints_outside": int(out.sum())} | describe(made)
 
 

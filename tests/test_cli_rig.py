@@ -171,6 +171,15 @@ def test_a_skeleton(animal, mesh, tmp_path, scale):
         assert run(*words, "--overwrite") == 1, "without --fit the bones lie outside"
 
 
+def test_a_skeleton_without_motion_wiggles(animal, mesh, tmp_path):
+    rigs.save(animal.replace(animations=()), tmp_path / "bones.glb")
+    for words, expected in ((["--animate"], ["wiggle"]), ([], [])):
+        out = tmp_path / f"rig{len(words)}.glb"
+        assert run(mesh, "--skeleton", tmp_path / "bones.glb", "-o", out, *words) == 0
+        assert [animation.name for animation in rigs.load(out).animations] == expected
+        assert list(json.loads(out.with_suffix(".json").read_text())["animations"]) == expected
+
+
 def cli_moved(rig, scale):
     """The rig, scaled and moved."""
     from sp4dlib.cli_rig import fit_skeleton
