@@ -67,11 +67,13 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def _meets(surface: Surface, starts: np.ndarray, ways: np.ndarray, lengths: np.ndarray,
            counts: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     """Whether each ray (R,) meets, within its length, a face that ``counts(rays, faces)``; it passes the others."""
+    met, going = np.zeros(len(starts), bool), np.flatnonzero(lengths > 0)
+    if not len(going):
+        return met
     center, scale = surface.vertices.mean(0), 1 / surface.size          # Embree computes in float32
     caster = ray_caster((surface.vertices - center) * scale, surface.faces)
     starts, lengths = (starts - center) * scale, lengths * scale
     done = np.where(np.isfinite(lengths), START * lengths, 0)
-    met, going = np.zeros(len(starts), bool), np.flatnonzero(lengths > 0)
     step = np.full(len(starts), BEYOND)
     for _ in range(THROUGH):
         if not len(going):
